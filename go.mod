@@ -1,0 +1,3 @@
+module github.com/rollingupgrade/rollingupgrade
+
+go 1.25
