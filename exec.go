@@ -1,0 +1,319 @@
+package rollingupgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// errHook marks a hook that panicked or hung.
+var errHook = errors.New("hook did not return properly")
+
+// begin starts a call. It goes on in a goroutine of its own, which ends with an outcome.
+func (d *driver) begin(c *call) {
+	slot := c.subject == ofRows
+	if slot {
+		select {
+		case d.r.calls <- struct{}{}:
+		default:
+			return // another task was faster; the call is named and goes out next time
+		}
+	}
+	d.m.started(c)
+	d.inFlight++
+	go func() {
+		o := &outcome{call: c}
+		switch {
+		case d.leaseLeft() < d.r.cfg.CallLimit+d.r.cfg.Margin:
+			o.notSent = true
+		case c.subject == ofHook:
+			d.hook(c, o)
+		default:
+			d.ask(c, o)
+		}
+		if slot {
+			<-d.r.calls
+		}
+		select {
+		case d.results <- o:
+		case <-d.gone:
+		}
+	}()
+}
+
+// ask makes a provider call. One that does not return within its time is given up: its outcome is unknown.
+func (d *driver) ask(c *call, o *outcome) {
+	began := time.Now()
+	limit := min(d.r.cfg.CallLimit, d.leaseLeft()-d.r.cfg.Margin)
+	got, err := bounded(d.callCtx, limit, d.r.cfg.Margin, func(ctx context.Context) (*outcome, error) {
+		got := &outcome{}
+		d.r.call(ctx, c, got)
+		return got, nil
+	})
+	if err != nil {
+		o.err = fmt.Errorf("%w: %s: %w", provider.ErrTransient, c.op, err)
+	} else {
+		*o = *got
+		o.call = c
+	}
+	d.log.Debug("call", "op", c.op, "instances", len(c.targets), "call", c.id, "took", time.Since(began), "err", o.err)
+}
+
+// bounded calls f with a limit. A panic is an error, and so is not to return within grace after the limit.
+func bounded[T any](ctx context.Context, limit, grace time.Duration, f func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ch := make(chan result, 1)
+	go func() {
+		var res result
+		returned := false
+		defer func() {
+			if p := recover(); p != nil {
+				res.err = fmt.Errorf("%w: panic: %v", errHook, p)
+			} else if !returned {
+				return // the goroutine is being ended from inside; nobody waits for a result any more
+			}
+			ch <- res
+		}()
+		res.v, res.err = f(ctx)
+		returned = true
+	}()
+	timer := time.NewTimer(limit + grace)
+	defer timer.Stop()
+	select {
+	case res := <-ch:
+		return res.v, res.err
+	case <-timer.C:
+		var none T
+		return none, fmt.Errorf("%w: still at work after %s", errHook, limit+grace)
+	}
+}
+
+// call makes a provider call.
+func (r *Runner) call(ctx context.Context, c *call, o *outcome) {
+	group := c.summary.GroupID
+	switch c.op {
+	case opLook:
+		r.look(ctx, group, c, o)
+	case opSuspend:
+		o.err = r.provider.SuspendProcesses(ctx, group, c.processes, c.id)
+	case opResume:
+		o.err = r.provider.ResumeProcesses(ctx, group, c.processes, c.id)
+	case opUnprotect:
+		o.progress, o.err = r.provider.SetProtection(ctx, group, c.targets, false)
+	case opProtect:
+		o.progress, o.err = r.provider.SetProtection(ctx, group, c.targets, true)
+	case opEnter:
+		o.progress, o.err = r.provider.EnterStandby(ctx, group, c.targets)
+	case opExit:
+		o.progress, o.err = r.provider.ExitStandby(ctx, group, c.targets)
+	case opStart:
+		o.progress, o.err = r.provider.Start(ctx, group, c.targets)
+	case opUpdate:
+		o.progress, o.err = r.updater(c.update.Kind).Update(ctx, group, c.update, c.targets)
+	case opReadImage:
+		if s, ok := r.provider.(provider.ConfigurationSetter); ok {
+			o.config, o.err = s.Configuration(ctx, group)
+		}
+	case opSetImage:
+		if s, ok := r.provider.(provider.ConfigurationSetter); ok {
+			o.err = s.SetConfigurationImage(ctx, group, c.configuration)
+		}
+	default:
+		panic("rollingupgrade: unknown call " + c.op)
+	}
+}
+
+// looks is how many pages of instances one look reads at once.
+const looks = 8
+
+// look reads what is asked for.
+func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
+	if c.wantGroup {
+		g, err := r.provider.Group(ctx, group)
+		if err != nil {
+			o.err = err
+			return
+		}
+		o.group = &g
+	}
+	if c.wantMembers {
+		if o.members, o.err = r.provider.Members(ctx, group); o.err != nil {
+			return
+		}
+	}
+	if len(c.ids) == 0 {
+		return
+	}
+	size := or(r.env.limits.Instances, len(c.ids))
+	parts := make([][]provider.Instance, (len(c.ids)-1)/size+1)
+	var g errgroup.Group
+	g.SetLimit(looks)
+	for n := range parts {
+		g.Go(func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("panic: %v", p)
+				}
+			}()
+			parts[n], err = r.provider.Instances(ctx, group, c.ids[n*size:min((n+1)*size, len(c.ids))])
+			return err
+		})
+	}
+	if o.err = g.Wait(); o.err != nil {
+		return
+	}
+	for _, p := range parts {
+		o.instances = append(o.instances, p...)
+	}
+}
+
+// hook calls a hook.
+func (d *driver) hook(c *call, o *outcome) {
+	h := &d.r.cfg.Hooks
+	_, err := bounded(d.callCtx, d.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
+		if c.op == opRollbackTask {
+			_, err := d.r.Rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason})
+			return struct{}{}, err
+		}
+		d.observe.lock()
+		defer d.observe.unlock()
+		var got outcome
+		var err error
+		switch c.op {
+		case opBeforeBatch:
+			err = h.BeforeBatch(ctx, c.summary, c.batch)
+		case opAfterBatch:
+			got.decision, err = h.AfterBatch(ctx, c.summary, c.batch)
+		case opPaused:
+			got.decision, err = h.Paused(ctx, c.summary, c.pause)
+		case opFailed:
+			got.decision, err = h.Failed(ctx, c.summary, c.failure)
+		case opVerify:
+			got.verdicts, err = h.Verify(ctx, c.summary, c.ids)
+		}
+		if err == nil {
+			err = legalDecision(c.op, got.decision)
+		}
+		o.decision, o.verdicts = got.decision, got.verdicts
+		return struct{}{}, err
+	})
+	o.err = err
+	d.log.Debug("hook", "op", c.op, "decision", o.decision, "err", err)
+}
+
+// legalDecision refuses decisions that a hook cannot make.
+func legalDecision(op string, d Decision) error {
+	ok := d == "" || d == DecidePause || d == DecideCancel
+	switch op {
+	case opAfterBatch, opPaused:
+		ok = ok || d == DecideContinue || d == DecideRollback
+	case opFailed:
+		ok = ok || d == DecideRetry || d == DecideSkip
+	}
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("%w: hook %s cannot decide %q", ErrInvalid, op, clip(string(d)))
+}
+
+// An observer calls the Transition hook with saved events, one after the other, so that the driver does not wait for it.
+type observer struct {
+	r     *Runner
+	turn  chan struct{} // held while a hook of the task runs
+	mu    sync.Mutex
+	queue []observed
+	more  chan struct{}
+	done  chan struct{}
+}
+
+type observed struct {
+	summary Summary
+	events  []Event
+}
+
+func newObserver(r *Runner) *observer {
+	o := &observer{r: r, turn: make(chan struct{}, 1), more: make(chan struct{}, 1), done: make(chan struct{})}
+	if r.cfg.Hooks.Transition == nil {
+		close(o.done)
+		return o
+	}
+	go o.work()
+	return o
+}
+
+func (o *observer) lock()   { o.turn <- struct{}{} }
+func (o *observer) unlock() { <-o.turn }
+
+// saved logs events and queues them for the hook.
+func (o *observer) saved(s Summary, events []Event) {
+	for _, e := range events {
+		o.r.cfg.Logger.Info(string(e.Kind), "task", s.ID, "group", s.GroupID, "batch", e.Batch, "instance", e.InstanceID, "state", e.To, "text", e.Text)
+	}
+	if o.r.cfg.Hooks.Transition == nil || len(events) == 0 {
+		return
+	}
+	o.mu.Lock()
+	o.queue = append(o.queue, observed{s, events})
+	o.mu.Unlock()
+	o.poke()
+}
+
+func (o *observer) poke() {
+	select {
+	case o.more <- struct{}{}:
+	default:
+	}
+}
+
+func (o *observer) work() {
+	defer close(o.done)
+	for range o.more {
+		for {
+			o.mu.Lock()
+			queue := o.queue
+			o.queue = nil
+			o.mu.Unlock()
+			if len(queue) == 0 {
+				break
+			}
+			for _, q := range queue {
+				for _, e := range q.events {
+					o.call(q.summary, e)
+				}
+			}
+		}
+	}
+}
+
+func (o *observer) call(s Summary, e Event) {
+	_, err := bounded(context.Background(), o.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
+		o.lock()
+		defer o.unlock()
+		o.r.cfg.Hooks.Transition(ctx, s, e)
+		return struct{}{}, nil
+	})
+	if err != nil {
+		o.r.cfg.Logger.Warn("transition hook", "task", s.ID, "err", err)
+	}
+}
+
+// close waits until all events have been observed.
+func (o *observer) close() {
+	if o.r.cfg.Hooks.Transition == nil {
+		return
+	}
+	o.poke()
+	close(o.more)
+	<-o.done
+}

@@ -1,0 +1,196 @@
+package fake
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// DescribeImages reports the images among ids that exist, all of them without ids.
+func (a API) DescribeImages(ctx context.Context, ids []string) (out []provider.Image, err error) {
+	err = a.c.wire(ctx, "DescribeImages", first(ids, ""), nil, "", func(time.Time, caller) error {
+		for _, id := range a.c.imageOrder {
+			if len(ids) == 0 || slices.Contains(ids, id) {
+				out = append(out, *a.c.images[id])
+			}
+		}
+		return nil
+	})
+	return clean(out, err)
+}
+
+// StopInstances stops instances that are Running: all of them, or none if one is not.
+func (a API) StopInstances(ctx context.Context, ids []string) error {
+	const action = "StopInstances"
+	c := a.c
+	return c.power(ctx, action, ids, provider.Running, func(now time.Time, who caller, i *instance) {
+		if i.lifecycle == provider.InService && !i.foreign && !i.group.isSuspended(provider.HealthCheck) {
+			c.violate(who, "%s: %s is in service and the health check is on", action, i.id)
+		}
+		c.beginStop(i, now)
+	})
+}
+
+// StartInstances starts instances that are Stopped: all of them, or none if one is not.
+func (a API) StartInstances(ctx context.Context, ids []string) error {
+	return a.c.power(ctx, "StartInstances", ids, provider.Stopped, func(now time.Time, _ caller, i *instance) {
+		a.c.beginStart(i, now)
+	})
+}
+
+// power makes a StopInstances or StartInstances call.
+func (c *Cloud) power(ctx context.Context, action string, ids []string, must provider.Power, do func(time.Time, caller, *instance)) error {
+	return c.wire(ctx, action, "", ids, "", func(now time.Time, who caller) error {
+		if err := c.tooMany(who, action, ids, 100); err != nil {
+			return err
+		}
+		all, err := c.existing(who, action, ids)
+		if err != nil {
+			return err
+		}
+		if err := c.usable(who, action, all); err != nil {
+			return err
+		}
+		var unfit []string
+		state := ""
+		for _, i := range all {
+			if i.power != must || i.replacing {
+				unfit = append(unfit, i.id)
+				if state = "is " + string(i.power); i.replacing {
+					state += " and its disk is being replaced"
+				}
+			}
+		}
+		if len(unfit) > 0 {
+			return c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, state, unfit...)
+		}
+		for _, i := range all {
+			c.recordEffect(Effect{Action: action, CallID: who.callID}, i)
+			do(now, who, i)
+		}
+		return nil
+	})
+}
+
+// usable refuses instances that are locked or expired.
+func (c *Cloud) usable(who caller, action string, all []*instance) error {
+	for _, i := range all {
+		if len(i.locks) > 0 {
+			return c.refuse(who, action, "InstanceLockedForSecurity", 403, provider.ErrInvalidState, fmt.Sprint("locked: ", i.locks), i.id)
+		}
+		if i.expired {
+			return c.refuse(who, action, "InstanceExpiredOrInArrears", 403, provider.ErrInvalidState, "expired", i.id)
+		}
+	}
+	return nil
+}
+
+// ReplaceSystemDiskRequest are the parameters of [API.ReplaceSystemDisk].
+type ReplaceSystemDiskRequest struct {
+	InstanceID, ImageID string
+	SizeGiB             int // zero: the larger of 40 and the image's size
+	Encrypted           bool
+	KMSKeyID            string
+	KeyPair             string // empty: the instance has none any more
+	Token               string
+}
+
+// ReplaceSystemDisk gives a Stopped instance a new system disk made from an image, and returns the new disk's ID.
+// The old disk and its snapshot policy are gone at once; the instance shows the
+// new image when the replacement is done.
+func (a API) ReplaceSystemDisk(ctx context.Context, r ReplaceSystemDiskRequest) (diskID string, err error) {
+	const action = "ReplaceSystemDisk"
+	c := a.c
+	ids := []string{r.InstanceID}
+	err = c.wire(ctx, action, "", ids, r.Token, func(now time.Time, who caller) error {
+		all := params("", ids, r)
+		if answer, again, err := c.recall(who, action, r.Token, all); again || err != nil {
+			diskID, _ = answer.(string)
+			return err
+		}
+		found, err := c.existing(who, action, ids)
+		if err != nil {
+			return err
+		}
+		i := found[0]
+		if err := c.usable(who, action, found); err != nil {
+			return err
+		}
+		if i.power != provider.Stopped || i.replacing {
+			state := "is " + string(i.power)
+			if i.replacing {
+				state += " and its disk is being replaced"
+			}
+			return c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, state, i.id)
+		}
+		img := c.images[r.ImageID]
+		if err := unusable(img, r.ImageID, action); err != nil {
+			return err
+		}
+		size := r.SizeGiB
+		if size == 0 {
+			size = max(40, img.SizeGiB)
+		}
+		if size < img.SizeGiB || size < i.disk.SizeGiB {
+			return c.refuse(who, action, "InvalidSystemDiskSize.LessThanMinSize", 404, provider.ErrInvalid,
+				fmt.Sprintf("%d GiB, the old disk has %d and the image %d", size, i.disk.SizeGiB, img.SizeGiB), i.id)
+		}
+		if !i.foreign && i.lifecycle != provider.Standby {
+			c.violate(who, "%s: %s is not in Standby but %q", action, i.id, i.lifecycle)
+		}
+		c.recordEffect(Effect{Action: action, CallID: who.callID, Token: r.Token, Detail: r.ImageID}, i)
+		i.oldDisk = i.disk
+		i.disk = provider.Disk{ID: c.nextID("d"), SizeGiB: size, Encrypted: r.Encrypted, KMSKeyID: r.KMSKeyID}
+		i.keyPair = r.KeyPair
+		i.replacing, i.replaceTo = true, r.ImageID
+		if i.behave.FailReplaces > 0 {
+			i.behave.FailReplaces--
+			i.replaceTo = ""
+		}
+		i.replaceBy = now.Add(c.took("replace", i.id, or(i.behave.ReplaceTakes, c.cfg.Steps.Replace)))
+		diskID = i.disk.ID
+		c.remember(action, r.Token, all, diskID)
+		return nil
+	})
+	return clean(diskID, err)
+}
+
+// unusable says why an image cannot replace a system disk.
+func unusable(img *provider.Image, id, action string) error {
+	e := &APIError{Action: action, HTTPStatus: 400, Message: id, Err: provider.ErrInvalid}
+	switch {
+	case img == nil:
+		e.Code, e.HTTPStatus = "InvalidImageId.NotFound", 404
+	case img.Status != "Available":
+		e.Code = "OperationDenied.ImageNotValid"
+	case img.DataDisks:
+		e.Code, e.Message = "OperationDenied", id+" contains snapshots of data disks"
+	case img.Unsubscribed:
+		e.Code = "ImageNotSubscribed"
+	default:
+		return nil
+	}
+	return e
+}
+
+// ModifyInstanceAttribute sets the user data (base64) of an instance that is Stopped or Running.
+func (a API) ModifyInstanceAttribute(ctx context.Context, id, userData string) error {
+	const action = "ModifyInstanceAttribute"
+	c := a.c
+	return c.wire(ctx, action, "", []string{id}, "", func(_ time.Time, who caller) error {
+		found, err := c.existing(who, action, []string{id})
+		if err != nil {
+			return err
+		}
+		i := found[0]
+		if i.power != provider.Stopped && i.power != provider.Running || i.replacing {
+			return c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, "is "+string(i.power), id)
+		}
+		c.recordEffect(Effect{Action: action, CallID: who.callID, Detail: "UserData"}, i)
+		i.userData = userData
+		return nil
+	})
+}

@@ -1,0 +1,347 @@
+package rollingupgrade
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// upgrading works on batch after batch.
+func (m *machine) upgrading() ([]*call, bool) {
+	if m.t.PauseAsked != nil && !m.inFlight() {
+		m.pause(onPause, *m.t.PauseAsked, pauseCause(m.t.PauseAsked))
+		return nil, true
+	}
+	// Rows that are at work go on whatever the group-level stage is.
+	switch m.t.Stage {
+	case stageOpening:
+		ids := m.waitingIDs()
+		return append(m.rowCalls(), m.groupLook(&call{ids: ids})...), false
+	case stageSuspended:
+		return append(m.rowCalls(), m.groupCall(&call{op: opSuspend, processes: m.t.Ledger.Ours})...), false
+	case stageBefore:
+		return append(m.rowCalls(), m.hookCall(&call{op: opBeforeBatch, batch: m.batchInfo()})...), false
+	case stageWorking:
+		return m.working()
+	case stageEarlyImage:
+		return m.settingImage()
+	case stageAfter:
+		return m.hookCall(&call{op: opAfterBatch, batch: m.batchInfo()}), false
+	default:
+		return m.nextBatch()
+	}
+}
+
+// waitingIDs are the instances of the batch that have not been started.
+func (m *machine) waitingIDs() []string {
+	var ids []string
+	for _, i := range m.batch(m.t.Batch) {
+		if i.Status == InstancePending {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
+}
+
+func (m *machine) batchInfo() Batch {
+	b := Batch{Number: m.t.Batch}
+	for _, i := range m.batch(m.t.Batch) {
+		b.InstanceIDs = append(b.InstanceIDs, i.ID)
+	}
+	return b
+}
+
+// applyUpgrading takes an outcome that concerns the whole batch.
+func (m *machine) applyUpgrading(o *outcome) {
+	switch m.t.Stage {
+	case stageOpening:
+		m.applyOpening(o)
+	case stageSuspended:
+		if o.err != nil {
+			m.groupFailed(o.err)
+			return
+		}
+		m.t.Ledger.Call = nil
+		m.stage(Upgrading, stageOpening)
+	case stageEarlyImage:
+		m.applyImage(o)
+	}
+}
+
+// applyOpening takes the look at the group and at the instances of the batch that have not begun.
+func (m *machine) applyOpening(o *outcome) {
+	if errors.Is(o.err, provider.ErrNotFound) {
+		m.groupDeleted()
+		return
+	}
+	if o.err != nil {
+		m.groupFailed(o.err)
+		return
+	}
+	if missing := without(m.t.Ledger.Ours, o.group.Suspended); len(missing) > 0 {
+		m.suspendAgain(missing, Upgrading, stageSuspended)
+		return
+	}
+	m.meetInstances(o.instances)
+	if text := m.capacityProblem(o.group); text != "" {
+		m.t.PauseAsked = &Pause{Why: PausedByCapacity, Text: text}
+		m.touchHead()
+		return
+	}
+	m.stage(Upgrading, stageBefore)
+	if m.t.Opened == m.t.Batch {
+		m.stage(Upgrading, stageWorking)
+	} else if m.env.hooks.BeforeBatch == nil {
+		m.openBatch()
+	}
+}
+
+// openBatch announces the beginning of a batch.
+func (m *machine) openBatch() {
+	m.t.Opened, m.t.BatchSince = m.t.Batch, m.now
+	m.t.Touched = true
+	m.stage(Upgrading, stageWorking)
+	m.event(Event{Kind: EventBatchStarted, Cause: ByPolicy, Batch: m.t.Batch, Text: fmt.Sprintf("%d instances", m.t.Sizes[m.t.Batch-1])})
+}
+
+// meetInstances compares the instances that have not begun with what the plan expects of them.
+func (m *machine) meetInstances(shown []provider.Instance) {
+	seen := make(map[string]*provider.Instance, len(shown))
+	for n := range shown {
+		seen[shown[n].ID] = &shown[n]
+	}
+	rows := m.batch(m.t.Batch)
+	for n := range rows {
+		i := &rows[n]
+		if i.Status != InstancePending {
+			continue
+		}
+		s := seen[i.ID]
+		switch {
+		case s == nil:
+			m.gone(i, "released")
+		case s.Lifecycle == "":
+			m.gone(i, "left the group")
+		case s.Lifecycle == provider.InService,
+			s.Lifecycle == provider.Protected && m.t.Spec.Targets.IncludeProtected,
+			s.Lifecycle == provider.Standby && i.InStandby:
+			m.remember(i, s)
+		case s.Lifecycle == provider.Removing || s.Lifecycle == provider.RemovingWait:
+			m.gone(i, "is being removed from the group")
+		default:
+			m.fail(i, fmt.Errorf("%w: %s is %s; somebody else changed it", errNotInService, i.ID, s.Lifecycle))
+		}
+	}
+}
+
+// remember records an instance as it was before the first change.
+func (m *machine) remember(i *Instance, s *provider.Instance) {
+	if i.InStandby && s.Lifecycle == provider.InService {
+		i.InStandby = false // somebody moved it out of Standby
+		m.touch(i)
+	}
+	if i.Before != nil {
+		return
+	}
+	i.Before = &provider.Before{ImageID: s.ImageID, Lifecycle: s.Lifecycle, Power: s.Power, KeyPair: s.KeyPair}
+	m.touch(i)
+}
+
+// capacityProblem says why the batch may not go on, or nothing.
+func (m *machine) capacityProblem(g *provider.Group) string {
+	serving := 0
+	for _, i := range m.batch(m.t.Batch) {
+		if i.Status == InstancePending && !i.InStandby {
+			serving++
+		}
+	}
+	if limit := m.t.Spec.MaxInFlight; limit > 0 {
+		serving = min(serving, limit)
+	}
+	least := m.t.Spec.minInService()
+	if serving == 0 || g.InService-serving >= least {
+		return ""
+	}
+	return fmt.Sprintf("%d instances are in service, the batch takes out %d at once, %d must stay", g.InService, serving, least)
+}
+
+// groupDeleted ends a task whose group is gone.
+func (m *machine) groupDeleted() {
+	if m.inFlight() {
+		m.group.nextAt = m.now.Add(m.env.poll)
+		return
+	}
+	m.abandon("scaling group " + m.t.GroupID + " was deleted")
+}
+
+// applyBeforeBatch takes the verdict of the hook.
+func (m *machine) applyBeforeBatch(o *outcome) {
+	if m.t.Status != StatusRunning || m.t.Stage != stageBefore {
+		return
+	}
+	if o.err != nil {
+		m.hookPause("before-batch hook", o.err)
+		return
+	}
+	m.openBatch()
+}
+
+// hookPause makes the task wait because of a hook.
+func (m *machine) hookPause(name string, err error) {
+	m.event(Event{Kind: EventHook, Cause: ByHook, Batch: m.t.Batch, Text: fmt.Sprintf("%s: %v", name, err)})
+	m.t.PauseAsked = &Pause{Why: PausedByHook, Text: fmt.Sprintf("%s: %v", name, err)}
+}
+
+// working drives the rows of the batch and closes it when none is undecided.
+func (m *machine) working() ([]*call, bool) {
+	m.startRows()
+	if calls := append(m.rowCalls(), m.failureCalls()...); len(calls) > 0 || m.inFlight() {
+		return calls, false
+	}
+	rows := m.batch(m.t.Batch)
+	undecided, pending := 0, 0
+	for n := range rows {
+		switch {
+		case rows[n].undecided():
+			undecided++
+		case rows[n].Status == InstancePending:
+			pending++
+		}
+	}
+	switch {
+	case undecided > 0:
+		m.pause(onFailures, Pause{Why: PausedByFailure, Text: m.failureText(undecided)}, ByProvider)
+	case pending > 0:
+		return nil, m.t.PauseAsked != nil // they are held by a pause that was asked for
+	default:
+		m.closeBatch()
+	}
+	return nil, true
+}
+
+func (m *machine) failureText(n int) string {
+	if n == 1 {
+		for _, i := range m.batch(m.t.Batch) {
+			if i.undecided() {
+				return fmt.Sprintf("instance %s failed: %s; retry, skip or cancel it", i.ID, i.Error.Text)
+			}
+		}
+	}
+	return fmt.Sprintf("%d instances of batch %d failed; retry, skip or cancel each", n, m.t.Batch)
+}
+
+// held reports whether no instance of the batch may be started now.
+func (m *machine) held() bool {
+	if m.t.PauseAsked != nil || m.t.Status != StatusRunning {
+		return true
+	}
+	rows := m.batch(m.t.Batch)
+	for n := range rows {
+		if rows[n].undecided() {
+			return true
+		}
+	}
+	return false
+}
+
+// startRows starts as many instances as may be at work at once.
+func (m *machine) startRows() {
+	if m.held() {
+		return
+	}
+	rows := m.batch(m.t.Batch)
+	limit := or(m.t.Spec.MaxInFlight, len(rows))
+	for n := range rows {
+		if rows[n].Status == InstanceRunning {
+			limit--
+		}
+	}
+	for n := range rows {
+		if limit <= 0 {
+			return
+		}
+		if i := &rows[n]; i.Status == InstancePending {
+			m.begin(i)
+			limit--
+		}
+	}
+}
+
+// closeBatch follows the last decision about the batch.
+func (m *machine) closeBatch() {
+	m.event(Event{Kind: EventBatchEnded, Cause: ByPolicy, Batch: m.t.Batch})
+	failed := slices.ContainsFunc(m.batch(m.t.Batch), func(i Instance) bool { return i.Status == InstanceFailed })
+	if m.t.Batch == 1 && !failed && m.t.Spec.configuration() == ConfigurationAfterFirstBatch && m.imageDue() {
+		m.stage(Upgrading, stageEarlyImage)
+		return
+	}
+	m.afterBatch()
+}
+
+// afterBatch asks the hook, if there is one, and else the policy.
+func (m *machine) afterBatch() {
+	if m.env.hooks.AfterBatch != nil {
+		m.stage(Upgrading, stageAfter)
+		return
+	}
+	m.followBatch("")
+}
+
+// applyAfterBatch takes the decision of the hook.
+func (m *machine) applyAfterBatch(o *outcome) {
+	if m.t.Status != StatusRunning || m.t.Stage != stageAfter {
+		return
+	}
+	if o.err != nil {
+		m.stage(Upgrading, stageNext)
+		m.hookPause("after-batch hook", o.err)
+		return
+	}
+	m.followBatch(o.decision)
+}
+
+// followBatch pauses, goes on or ends, as the hook or else the policy says.
+func (m *machine) followBatch(d Decision) {
+	m.stage(Upgrading, stageNext)
+	pause := m.t.Spec.Pause.After(m.t.Batch, len(m.t.Sizes))
+	switch d {
+	case DecideContinue:
+		return
+	case DecideCancel:
+		m.cancel(ByHook, "canceled by the after-batch hook", nil)
+	case DecideRollback:
+		m.pause(onPause, Pause{Why: PausedByHook, Text: "the after-batch hook asked for a rollback"}, ByHook)
+		m.t.Pause.AskHook = false
+		m.t.Pause.Until, m.t.Pause.OnLimit = m.now, OnLimitRollback
+		m.t.WakeAt = m.now
+	case DecidePause:
+		m.pause(onPause, Pause{Why: PausedByHook, Text: fmt.Sprintf("the after-batch hook asked for a pause after batch %d of %d", m.t.Batch, len(m.t.Sizes))}, ByHook)
+	default:
+		if pause {
+			m.pause(onPause, Pause{Why: PausedByPolicy, Text: fmt.Sprintf("batch %d of %d is done", m.t.Batch, len(m.t.Sizes))}, ByPolicy)
+		}
+	}
+}
+
+// nextBatch begins the next batch, or the end.
+func (m *machine) nextBatch() ([]*call, bool) {
+	p := m.t.Progress
+	if m.t.Batch >= len(m.t.Sizes) || p.Total > 0 && p.Gone == p.Total {
+		m.enterFinishing()
+		return nil, true
+	}
+	m.t.Batch++
+	m.stage(Upgrading, stageOpening)
+	return nil, true
+}
+
+// enterFinishing leaves the batches behind.
+func (m *machine) enterFinishing() {
+	if m.imageDue() && m.t.Progress.Failed == 0 && m.t.Progress.Gone < m.t.Progress.Total && m.t.Spec.configuration() != ConfigurationNever {
+		m.stage(Finishing, stageImage)
+		return
+	}
+	m.stage(Finishing, stageChecking)
+}
