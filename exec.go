@@ -181,13 +181,15 @@ func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
 // hook calls a hook.
 func (d *driver) hook(c *call, o *outcome) {
 	h := &d.r.cfg.Hooks
-	_, err := bounded(d.callCtx, d.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
-		if c.op == opRollbackTask {
-			_, err := d.r.Rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason})
-			return struct{}{}, err
-		}
-		d.observe.lock()
-		defer d.observe.unlock()
+	if c.op == opRollbackTask {
+		_, o.err = bounded(d.callCtx, d.r.cfg.CallLimit, 0, func(ctx context.Context) (Summary, error) {
+			return d.r.Rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason})
+		})
+		return
+	}
+	d.observe.lock()
+	defer d.observe.unlock()
+	got, err := bounded(d.callCtx, d.r.cfg.HookTimeout, 0, func(ctx context.Context) (outcome, error) {
 		var got outcome
 		var err error
 		switch c.op {
@@ -205,10 +207,9 @@ func (d *driver) hook(c *call, o *outcome) {
 		if err == nil {
 			err = legalDecision(c.op, got.decision)
 		}
-		o.decision, o.verdicts = got.decision, got.verdicts
-		return struct{}{}, err
+		return got, err
 	})
-	o.err = err
+	o.decision, o.verdicts, o.err = got.decision, got.verdicts, err
 	d.log.Debug("hook", "op", c.op, "decision", o.decision, "err", err)
 }
 
@@ -297,9 +298,9 @@ func (o *observer) work() {
 }
 
 func (o *observer) call(s Summary, e Event) {
+	o.lock()
+	defer o.unlock()
 	_, err := bounded(context.Background(), o.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
-		o.lock()
-		defer o.unlock()
 		o.r.cfg.Hooks.Transition(ctx, s, e)
 		return struct{}{}, nil
 	})

@@ -57,6 +57,10 @@ func (m *machine) moveOn(i *Instance) {
 		m.step(i, Updating)
 	}
 	if i.Step == ExitingStandby && !i.InStandby && !i.Lifted {
+		if i.Decision != "" {
+			m.settle(i)
+			return
+		}
 		m.instanceStatus(i, InstanceSucceeded, "", ByProvider, "")
 	}
 }

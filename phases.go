@@ -407,26 +407,35 @@ func (m *machine) canceling() ([]*call, bool) {
 	return nil, m.t.Restore.Active()
 }
 
-// lastGroupCall looks how a group-level call that was in flight at the cancel came out: what it may have
-// changed is in the ledger already, so a look at the group is all that is needed.
-func (m *machine) lastGroupCall() []*call { return m.groupLook(&call{}) }
+// lastGroupCall sends a group-level call again that was in flight at the cancel, until its outcome is known.
+func (m *machine) lastGroupCall() []*call {
+	switch m.t.Ledger.Call.Op {
+	case opSetImage:
+		calls, _ := m.settingImage()
+		return calls
+	default:
+		return m.groupCall(&call{op: m.t.Ledger.Call.Op, processes: m.t.Ledger.Ours})
+	}
+}
 
 func (m *machine) applyCanceling(o *outcome) {
 	l := &m.t.Ledger
 	switch {
-	case errors.Is(o.err, provider.ErrNotFound):
-		l.Ours, l.Call = nil, nil
+	case !o.call.acts(): // a look for something that is not done any more
+		return
+	case errors.Is(o.err, provider.ErrNotFound) && o.call.op != opSetImage:
+		l.Ours = nil
 	case o.err != nil && m.groupRetry(o.err, m.groupLimit()):
 		return
-	case o.err == nil && o.group != nil:
-		l.Ours, l.Call = both(l.Ours, o.group.Suspended), nil
-	case o.err == nil && o.call.op == opResume:
-		l.Ours, l.Call = nil, nil
-	case o.err == nil && o.call.op == opSetImage:
-		l.Image.Done, l.Call = true, nil
-	default:
-		l.Call = nil // what it may have done stays in the ledger
+	case o.err != nil: // what it may have done stays in the ledger
+	case o.call.op == opResume:
+		l.Ours = nil
+	case o.call.op == opSetImage && m.reverting():
+		l.Image = nil
+	case o.call.op == opSetImage:
+		l.Image.Done = true
 	}
+	l.Call = nil
 	m.touchHead()
 }
 

@@ -44,7 +44,7 @@ func (t *Task) Leftovers() []Leftover {
 	for n := range t.Instances {
 		left = append(left, t.Instances[n].leftovers(t.ID)...)
 	}
-	if l := t.Ledger.Image; l != nil && t.Kind == Upgrade && t.Status != StatusSucceeded {
+	if l := t.Ledger.Image; l != nil && t.Status != StatusSucceeded {
 		reason := "changed to " + l.New.ImageID + " from " + l.Old.ImageID
 		if !l.Done {
 			reason = "may have been " + reason

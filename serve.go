@@ -75,7 +75,7 @@ func (s *server) round(ctx context.Context) (time.Duration, error) {
 		s.start(ctx, h.ID)
 	}
 	for id := range s.watches {
-		if !seen[id] {
+		if !seen[id] && s.free() { // a full server has not seen all
 			delete(s.watches, id)
 		}
 	}

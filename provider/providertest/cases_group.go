@@ -170,8 +170,14 @@ func contextCases() []Case {
 	}
 }
 
-// methods calls each method of the provider in a harmless way; err joins the errors of single targets.
-func (b *Bed) methods() map[string]func(ctx context.Context) error {
+// call is a harmless call of one method; its error joins those of single targets.
+type call struct {
+	name string
+	do   func(ctx context.Context) error
+}
+
+// calls has a call of each method that the bed has. EnterStandby comes last, because it changes the most.
+func (b *Bed) calls() []call {
 	p, ids := b.Provider, b.InstanceIDs[:2]
 	per := func(answers []provider.Progress, err error) error {
 		for _, a := range answers {
@@ -179,32 +185,34 @@ func (b *Bed) methods() map[string]func(ctx context.Context) error {
 		}
 		return err
 	}
-	m := map[string]func(ctx context.Context) error{
-		"Group":        func(ctx context.Context) error { _, err := p.Group(ctx, b.GroupID); return err },
-		"Members":      func(ctx context.Context) error { _, err := p.Members(ctx, b.GroupID); return err },
-		"Instances":    func(ctx context.Context) error { _, err := p.Instances(ctx, b.GroupID, ids); return err },
-		"EnterStandby": func(ctx context.Context) error { return per(p.EnterStandby(ctx, b.GroupID, targets("e", ids...))) },
-		"ExitStandby":  func(ctx context.Context) error { return per(p.ExitStandby(ctx, b.GroupID, targets("x", ids...))) },
-		"Start":        func(ctx context.Context) error { return per(p.Start(ctx, b.GroupID, targets("s", ids...))) },
+	all := []call{
+		{"Group", func(ctx context.Context) error { _, err := p.Group(ctx, b.GroupID); return err }},
+		{"Members", func(ctx context.Context) error { _, err := p.Members(ctx, b.GroupID); return err }},
+		{"Instances", func(ctx context.Context) error { _, err := p.Instances(ctx, b.GroupID, ids); return err }},
+		{"ExitStandby", func(ctx context.Context) error { return per(p.ExitStandby(ctx, b.GroupID, targets("x", ids...))) }},
+		{"Start", func(ctx context.Context) error { return per(p.Start(ctx, b.GroupID, targets("s", ids...))) }},
 	}
 	if !b.NoProtection {
-		m["SetProtection"] = func(ctx context.Context) error {
-			return per(p.SetProtection(ctx, b.GroupID, targets("p", ids...), true))
-		}
+		all = append(all, call{"SetProtection", func(ctx context.Context) error {
+			return per(p.SetProtection(ctx, b.GroupID, targets("p", ids...), false))
+		}})
 	}
 	if !b.NoProcesses {
 		some := []provider.Process{provider.ScaleIn}
-		m["SuspendProcesses"] = func(ctx context.Context) error { return p.SuspendProcesses(ctx, b.GroupID, some, callID("p")) }
-		m["ResumeProcesses"] = func(ctx context.Context) error { return p.ResumeProcesses(ctx, b.GroupID, some, callID("r")) }
+		all = append(all,
+			call{"SuspendProcesses", func(ctx context.Context) error { return p.SuspendProcesses(ctx, b.GroupID, some, callID("p")) }},
+			call{"ResumeProcesses", func(ctx context.Context) error { return p.ResumeProcesses(ctx, b.GroupID, some, callID("r")) }})
 	}
 	if !b.NoImages {
-		m["Update"] = func(ctx context.Context) error {
+		all = append(all, call{"Update", func(ctx context.Context) error {
 			ts := targets("u", ids...)
 			ts[0].CallID, ts[1].CallID = "", ""
 			return per(p.Update(ctx, b.GroupID, b.imageUpdate(), ts))
-		}
+		}})
 	}
-	return m
+	return append(all, call{"EnterStandby", func(ctx context.Context) error {
+		return per(p.EnterStandby(ctx, b.GroupID, targets("e", ids...)))
+	}})
 }
 
 func contextOver(ctx context.Context, b *Bed) error {
@@ -212,9 +220,9 @@ func contextOver(ctx context.Context, b *Bed) error {
 	cancel()
 	before := b.tally()
 	var errs []error
-	for name, f := range b.methods() {
-		if err := b.prompt(over, name, f); !errors.Is(err, context.Canceled) {
-			errs = append(errs, fmt.Errorf("%s with a context that is over: error is %v, want one that wraps %w", name, err, context.Canceled))
+	for _, c := range b.calls() {
+		if err := b.prompt(over, c); !errors.Is(err, context.Canceled) {
+			errs = append(errs, fmt.Errorf("%s with a context that is over: error is %v, want one that wraps %w", c.name, err, context.Canceled))
 		}
 	}
 	return errors.Join(append(errs, b.since(before, "a call with a context that is over"))...)
@@ -223,10 +231,10 @@ func contextOver(ctx context.Context, b *Bed) error {
 // errSlow says that a call outlasted its context.
 var errSlow = errors.New("does not return although its context is over")
 
-// prompt calls f and waits for it no longer than Grace after its context's end.
-func (b *Bed) prompt(ctx context.Context, name string, f func(context.Context) error) error {
+// prompt makes a call and waits for it no longer than Grace after its context's end.
+func (b *Bed) prompt(ctx context.Context, c call) error {
 	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
+	go func() { done <- c.do(ctx) }()
 	select {
 	case err := <-done:
 		return err
@@ -238,20 +246,20 @@ func (b *Bed) prompt(ctx context.Context, name string, f func(context.Context) e
 	case err := <-done:
 		return err
 	case <-late.C:
-		return fmt.Errorf("%s %w", name, errSlow)
+		return fmt.Errorf("%s %w", c.name, errSlow)
 	}
 }
 
 func contextEnds(ctx context.Context, b *Bed) error {
 	var errs []error
-	for name, f := range b.methods() {
+	for _, c := range b.calls() {
 		// Whether the call is over by then depends on the bed. What counts is that it
 		// returns, and that an error which the context brought about says so.
 		short, cancel := context.WithTimeout(ctx, time.Millisecond)
-		err := b.prompt(short, name, f)
+		err := b.prompt(short, c)
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			errs = append(errs, fmt.Errorf("%s with a context that ends: %w", name, err))
+			errs = append(errs, fmt.Errorf("%s with a context that ends: %w", c.name, err))
 		}
 	}
 	return errors.Join(errs...)

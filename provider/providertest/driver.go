@@ -16,6 +16,7 @@ type driver struct {
 	u    provider.Update
 	rows []*row
 	acts int // acting calls answered so far
+	end  time.Time
 
 	// drop throws the first answer to every call away, as a process does that dies: the call is
 	// sent again with the state that was saved before.
@@ -49,7 +50,7 @@ func (b *Bed) drive(u provider.Update, ids ...string) *driver {
 
 // run drives until each instance is done or failed.
 func (d *driver) run(ctx context.Context) error {
-	for end := time.Now().Add(d.Patience); ; {
+	for d.end = time.Now().Add(d.Patience); ; {
 		var look, act []*row
 		for _, r := range d.rows {
 			if r.ended == nil && !r.act {
@@ -92,7 +93,7 @@ func (d *driver) run(ctx context.Context) error {
 		if !open {
 			return nil
 		}
-		if time.Now().After(end) {
+		if time.Now().After(d.end) {
 			return fmt.Errorf("the update has not ended after %v", d.Patience)
 		}
 		if pause <= 0 {
@@ -166,9 +167,9 @@ func (d *driver) send(ctx context.Context, rows []*row) error {
 			if err := d.forget(ctx); err != nil {
 				return err
 			}
+			d.end = d.end.Add(d.Long) // does not count
 		}
 	}
-	// Only what the first, dropped, sending has taken up is bound to be there.
 	by, err := d.update(ctx, d.targets(rows, call, d.drop))
 	if err != nil {
 		return err
@@ -190,8 +191,6 @@ func (d *driver) send(ctx context.Context, rows []*row) error {
 			continue // not begun: its turn comes again
 		case p.Err != nil && happened != "" && !provider.Unknown(p.Err) && !errors.Is(p.Err, provider.ErrFailed):
 			return fmt.Errorf("acting, Update answers for %s that nothing happened (%w), but %s did", r.id, p.Err, happened)
-		case !p.Done && p.Err == nil && !p.Act && happened == "":
-			return fmt.Errorf("acting, Update answers for %s that the effect was accepted, but nothing happened", r.id)
 		}
 		if err := d.apply(r, p); err != nil {
 			return err

@@ -53,7 +53,7 @@ type Bed struct {
 	// Effects counts how often the cloud has accepted a side effect for an instance.
 	// For Suspended and Resumed the instance is empty.
 	Effects func(e Effect, instanceID string) int
-	// ForgetTokens makes the cloud forget all client tokens. Nil: the suite waits 15 minutes instead.
+	// ForgetTokens makes the cloud forget all client tokens. Nil: waiting for Long is enough.
 	ForgetTokens func()
 	// Vanish releases an instance. Nil skips what needs it.
 	Vanish func(instanceID string)
@@ -66,6 +66,8 @@ type Bed struct {
 	Interval time.Duration
 	// Patience is how long an update may take; zero means 1 hour.
 	Patience time.Duration
+	// Long is how long it takes until the cloud has done all that it was told; zero means 15 min.
+	Long time.Duration
 	// Grace is how much later than its context a call may return; zero means 2 s.
 	Grace time.Duration
 
@@ -85,6 +87,7 @@ const (
 	Replaced  Effect = "ReplaceSystemDisk"
 	Started   Effect = "StartInstances"
 	Ran       Effect = "RunCommand"
+	Halted    Effect = "StopInvocation"
 	Suspended Effect = "SuspendProcesses"
 	Resumed   Effect = "ResumeProcesses"
 )
@@ -191,19 +194,21 @@ func (b *Bed) complete() error {
 	if b.Patience <= 0 {
 		b.Patience = time.Hour
 	}
+	if b.Long <= 0 {
+		b.Long = 15 * time.Minute
+	}
 	if b.Grace <= 0 {
 		b.Grace = 2 * time.Second
 	}
 	return errors.Join(errs...)
 }
 
-// forget makes the cloud forget client tokens.
+// forget waits until the first sending of a call is long ago and its client token forgotten.
 func (b *Bed) forget(ctx context.Context) error {
-	if b.ForgetTokens == nil {
-		return wait(ctx, 15*time.Minute)
+	if b.ForgetTokens != nil {
+		b.ForgetTokens()
 	}
-	b.ForgetTokens()
-	return nil
+	return wait(ctx, b.Long)
 }
 
 // wait waits for d or until ctx is done.
@@ -221,7 +226,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // effects is what the cloud has accepted so far.
 type effects map[string]int
 
-var allEffects = []Effect{Entered, Exited, Protected, Stopped, Replaced, Started, Ran}
+var allEffects = []Effect{Entered, Exited, Protected, Stopped, Replaced, Started, Ran, Halted}
 
 // tally counts all effects.
 func (b *Bed) tally() effects {
