@@ -278,7 +278,7 @@ func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 
 // applyUpdated takes that an update has come to a safe end.
 func (m *machine) applyUpdated(i *Instance, p *provider.Progress) {
-	m.learned(i, "")
+	m.learn(i, "")
 	i.Outcome, i.State, i.Act, i.MaxTargets, i.Underway, i.Stopped = p.Outcome, nil, false, 0, false, false
 	m.touch(i)
 	switch {

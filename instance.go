@@ -100,7 +100,16 @@ type grouping struct {
 	resend  map[string][]*Instance  // by call ID
 	order   []string
 	buckets []*bucket
-	byKey   map[string]*bucket
+	byKey   map[bucketKey]*bucket
+}
+
+// A bucketKey is what instances must have in common to share a call.
+type bucketKey struct {
+	op        string
+	act, stop bool
+	limit     int
+	update    string
+	alone     string
 }
 
 // A bucket holds the rows that one kind of call can serve together.
@@ -130,19 +139,23 @@ func (p *grouping) add(i *Instance) {
 		p.resend[i.Call.ID] = append(p.resend[i.Call.ID], i)
 		return
 	}
+	if t.nextAt.Sub(m.now) > together {
+		m.wake(t.nextAt)
+		return
+	}
 	b := p.need(i)
 	if b == nil {
 		return
 	}
-	key := fmt.Sprintf("%s|%t|%d|%t", b.op, b.act, b.limit, b.stop)
+	key := bucketKey{op: b.op, act: b.act, stop: b.stop, limit: b.limit}
 	if i.Update != nil {
-		key += "|" + hashOf(i.Update)
+		key.update = hashOf(i.Update)
 	}
 	if b.act && i.Alone {
-		key += "|" + i.ID
+		key.alone = i.ID
 	}
 	if p.byKey == nil {
-		p.byKey = map[string]*bucket{}
+		p.byKey = map[bucketKey]*bucket{}
 	}
 	have := p.byKey[key]
 	if have == nil {

@@ -6,25 +6,30 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
-// learned is how long a phase of an update has been seen to take in this task.
-type learned struct {
-	n         int
-	min, mean time.Duration
+// PhaseTime is how long a phase of an update has been seen to take in a task. It is kept with the
+// task, so that a Runner that takes over need not learn again.
+type PhaseTime struct {
+	N    int           `json:"n"`
+	Min  time.Duration `json:"min"`
+	Mean time.Duration `json:"mean"`
 }
 
-// learned notes how long the row's phase took, and that the next one begins.
-func (m *machine) learned(i *Instance, next string) {
+// learn notes how long the row's phase took, and that the next one begins.
+func (m *machine) learn(i *Instance, next string) {
 	t := m.track(i)
 	if t.phase != "" && !t.since.IsZero() {
 		d := m.now.Sub(t.since)
-		l := m.learn[t.phase]
-		if l == nil {
-			l = &learned{min: d}
-			m.learn[t.phase] = l
+		if m.t.Learned == nil {
+			m.t.Learned = map[string]PhaseTime{}
 		}
-		l.n++
-		l.min = min(l.min, d)
-		l.mean += (d - l.mean) / time.Duration(l.n)
+		l, seen := m.t.Learned[t.phase]
+		if !seen || d < l.Min {
+			l.Min = d
+		}
+		l.N++
+		l.Mean += (d - l.Mean) / time.Duration(l.N)
+		m.t.Learned[t.phase] = l
+		m.touchHead()
 	}
 	t.phase, t.since = next, m.now
 }
@@ -34,7 +39,7 @@ func (m *machine) learned(i *Instance, next string) {
 func (m *machine) scheduleLook(i *Instance, p *provider.Progress) {
 	t := m.track(i)
 	if p.Phase != t.phase {
-		m.learned(i, p.Phase)
+		m.learn(i, p.Phase)
 	}
 	if p.Act {
 		t.nextAt = m.now
@@ -42,8 +47,8 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress) {
 	}
 	waited := m.now.Sub(t.since)
 	wait := min(max(waited/10, time.Second), m.env.poll)
-	if l := m.learn[p.Phase]; l != nil && waited < l.min {
-		wait = l.min - waited
+	if l, ok := m.t.Learned[p.Phase]; ok && waited < l.Min {
+		wait = l.Min - waited
 	}
 	t.nextAt = m.now.Add(max(wait, p.Wait))
 }

@@ -24,7 +24,6 @@ type machine struct {
 	hook  bool           // a hook is being called
 	slots int            // how many calls about instances may be started now
 	next  time.Time      // when there is something to do without anything having happened
-	learn map[string]*learned
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -58,7 +57,7 @@ type track struct {
 
 // newMachine returns a machine for t, which it owns from now on.
 func newMachine(t *Task, e env, now time.Time) *machine {
-	m := &machine{env: e, learn: map[string]*learned{}, dirtyRows: map[int]bool{}, outputs: map[string]provider.Output{}}
+	m := &machine{env: e, dirtyRows: map[int]bool{}, outputs: map[string]provider.Output{}}
 	m.now = now
 	m.adopt(t)
 	return m

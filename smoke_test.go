@@ -1,10 +1,10 @@
 package rollingupgrade_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
-	"fmt"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
@@ -25,23 +25,29 @@ func TestSmoke(t *testing.T) {
 		}
 		start := time.Now()
 		for range 3 {
-		if err := r.Run(ctx, s.ID); err != nil {
-			t.Fatal(err)
-		}
-		task, _ := r.Get(ctx, s.ID)
-		fmt.Println(task.Status, task.Reason, task.Progress, time.Since(start))
-		if task.Status.Ended() { break }
-		if err := r.Continue(ctx, s.ID); err != nil {
-			t.Fatal(err)
-		}
+			if err := r.Run(ctx, s.ID); err != nil {
+				t.Fatal(err)
+			}
+			task, _ := r.Get(ctx, s.ID)
+			fmt.Println(task.Status, task.Reason, task.Progress, time.Since(start))
+			if task.Status.Ended() {
+				break
+			}
+			if err := r.Continue(ctx, s.ID); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for e, err := range r.Watch(ctx, s.ID, 0) {
-			if err != nil { t.Fatal(err) }
+			if err != nil {
+				t.Fatal(err)
+			}
 			if e.InstanceID == "" || e.InstanceID == "i-0001" {
 				fmt.Println(e.Seq, e.Time.Format("15:04:05"), e.Kind, e.InstanceID, e.From, e.To, e.Text)
 			}
 		}
-		for _, c := range cloud.Calls() { fmt.Println(c) }
+		for _, c := range cloud.Calls() {
+			fmt.Println(c)
+		}
 		fmt.Println(cloud.Violations())
 	})
 }

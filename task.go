@@ -84,6 +84,9 @@ type Head struct {
 	Ledger  Ledger   `json:"ledger"`
 	Restore *Restore `json:"restore,omitempty"`
 
+	// Learned is how long the phases of the update have been seen to take.
+	Learned map[string]PhaseTime `json:"learned,omitempty"`
+
 	// Joined are instances that joined the group after the plan was final; they were not touched.
 	Joined []string `json:"joined,omitempty"`
 	// Touched says that the task has begun to change instances.

@@ -107,10 +107,18 @@ type InstanceView struct {
 	ScriptRuns int
 }
 
+// DiskView is a system disk as the model has it.
+type DiskView struct {
+	provider.Disk
+	InstanceID, ImageID string
+	InUse               bool // not while it is being made
+}
+
 // ConfigurationView is a scaling configuration or launch template.
 type ConfigurationView struct {
 	provider.Configuration
 	GroupID           string
+	Active            bool // it feeds the group
 	KeyPair, UserData string
 }
 
@@ -161,7 +169,7 @@ func (c *Cloud) viewConfiguration(cfg *configuration) ConfigurationView {
 			ID: cfg.id, LaunchTemplate: cfg.launchTemplate, ImageID: cfg.imageID,
 			DataDisks: slices.Clone(cfg.dataDisks), DataDisksFromImage: cfg.dataDisksFromImage,
 		},
-		GroupID: cfg.groupID, KeyPair: cfg.keyPair, UserData: cfg.userData,
+		GroupID: cfg.groupID, Active: c.groups[cfg.groupID] != nil && c.groups[cfg.groupID].configID == cfg.id, KeyPair: cfg.keyPair, UserData: cfg.userData,
 	}
 }
 
@@ -250,7 +258,7 @@ func params(groupID string, ids []string, more ...any) string {
 	return fmt.Sprint(groupID, slices.Sorted(slices.Values(ids)), more)
 }
 
-func (c *Cloud) findGroup(who caller, action, id string) (*group, error) {
+func (c *Cloud) findGroup(action, id string) (*group, error) {
 	if g := c.groups[id]; g != nil {
 		return g, nil
 	}

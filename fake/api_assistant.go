@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"encoding/base64"
 	"slices"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // What Cloud Assistant accepts.
 const (
-	maxScript = 24 << 10 // of content (ECS RunCommand; after base64 there)
+	maxScript = 24 << 10 // of content after base64, with parameter values (ECS RunCommand)
 	maxOutput = 24 << 10 // of output (ECS DescribeInvocationResults)
 	// agentGrace is how long after a start a silent agent counts as coming up.
 	agentGrace = 5 * time.Minute
@@ -120,7 +121,11 @@ func (a API) RunCommand(ctx context.Context, r RunCommandRequest) (invocationID 
 // runnable refuses a script that no agent could run.
 func (c *Cloud) runnable(who caller, all []*instance, s provider.ScriptSpec) error {
 	const action = "RunCommand"
-	if s.Content == "" || len(s.Content) > maxScript {
+	size := base64.StdEncoding.EncodedLen(len(s.Content))
+	for _, v := range s.Parameters {
+		size += len(v)
+	}
+	if s.Content == "" || size > maxScript {
 		return &APIError{Action: action, Code: "CmdContent.ExceedLimit", HTTPStatus: 403, Message: "script is empty or too long", Err: provider.ErrInvalid}
 	}
 	if s.Type != provider.Shell && s.Type != provider.Bat && s.Type != provider.PowerShell {

@@ -22,6 +22,34 @@ func (a API) DescribeImages(ctx context.Context, ids []string) (out []provider.I
 	return clean(out, err)
 }
 
+// DescribeDisks reports the system disks among ids that exist, in the order of ids. Without ids it reports that of
+// the instance.
+func (a API) DescribeDisks(ctx context.Context, instanceID string, ids []string) (out []DiskView, err error) {
+	c := a.c
+	err = c.wire(ctx, "DescribeDisks", instanceID, ids, "", func(time.Time, caller) error {
+		if i := c.instances[instanceID]; i != nil && len(ids) == 0 {
+			ids = []string{i.disk.ID}
+		}
+		for _, id := range ids {
+			if i := c.disks[id]; i != nil && (instanceID == "" || i.id == instanceID) {
+				if c.settle(i); i.disk.ID == id {
+					out = append(out, DiskView{Disk: i.disk, InstanceID: i.id, ImageID: c.imageOfDisk(i), InUse: !i.replacing})
+				}
+			}
+		}
+		return nil
+	})
+	return clean(out, err)
+}
+
+// imageOfDisk is the image that the instance's system disk is made from.
+func (c *Cloud) imageOfDisk(i *instance) string {
+	if i.replacing && i.replaceTo != "" {
+		return i.replaceTo
+	}
+	return i.image
+}
+
 // StopInstances stops instances that are Running: all of them, or none if one is not.
 func (a API) StopInstances(ctx context.Context, ids []string) error {
 	const action = "StopInstances"
@@ -143,7 +171,9 @@ func (a API) ReplaceSystemDisk(ctx context.Context, r ReplaceSystemDiskRequest) 
 		}
 		c.recordEffect(Effect{Action: action, CallID: who.callID, Token: r.Token, Detail: r.ImageID}, i)
 		i.oldDisk = i.disk
+		delete(c.disks, i.disk.ID)
 		i.disk = provider.Disk{ID: c.nextID("d"), SizeGiB: size, Encrypted: r.Encrypted, KMSKeyID: r.KMSKeyID}
+		c.disks[i.disk.ID] = i
 		i.keyPair = r.KeyPair
 		i.replacing, i.replaceTo = true, r.ImageID
 		if i.behave.FailReplaces > 0 {

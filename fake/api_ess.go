@@ -42,7 +42,7 @@ func (a API) DescribeScalingInstances(ctx context.Context, groupID string, ids [
 // DescribeScalingActivities reports the activities in progress of a group.
 func (a API) DescribeScalingActivities(ctx context.Context, groupID string) (out []ActivityView, err error) {
 	err = a.c.wire(ctx, "DescribeScalingActivities", groupID, nil, "", func(_ time.Time, who caller) error {
-		g, err := a.c.findGroup(who, "DescribeScalingActivities", groupID)
+		g, err := a.c.findGroup("DescribeScalingActivities", groupID)
 		if err != nil {
 			return err
 		}
@@ -52,14 +52,17 @@ func (a API) DescribeScalingActivities(ctx context.Context, groupID string) (out
 	return clean(out, err)
 }
 
-// DescribeScalingConfigurations reports the scaling configuration or launch template that feeds a group.
-func (a API) DescribeScalingConfigurations(ctx context.Context, groupID string) (out ConfigurationView, err error) {
-	err = a.c.wire(ctx, "DescribeScalingConfigurations", groupID, nil, "", func(_ time.Time, who caller) error {
-		g, err := a.c.findGroup(who, "DescribeScalingConfigurations", groupID)
-		if err != nil {
-			return err
+// DescribeScalingConfigurations reports the scaling configurations and launch templates of a group,
+// active and inactive ones, in the order in which they were made. With ids it reports those among them, of any group if groupID is empty.
+func (a API) DescribeScalingConfigurations(ctx context.Context, groupID string, ids []string) (out []ConfigurationView, err error) {
+	c := a.c
+	err = c.wire(ctx, "DescribeScalingConfigurations", groupID, ids, "", func(time.Time, caller) error {
+		for _, id := range c.configIDs {
+			cfg := c.configs[id]
+			if (groupID == "" || cfg.groupID == groupID) && (len(ids) == 0 || slices.Contains(ids, id)) {
+				out = append(out, c.viewConfiguration(cfg))
+			}
 		}
-		out = a.c.viewConfiguration(a.c.configs[g.configID])
 		return nil
 	})
 	return clean(out, err)
@@ -106,7 +109,7 @@ func (a API) standby(ctx context.Context, action, groupID string, ids []string, 
 		if _, again, err := c.recall(who, action, token, all); again || err != nil {
 			return err
 		}
-		g, err := c.findGroup(who, action, groupID)
+		g, err := c.findGroup(action, groupID)
 		if err != nil {
 			return err
 		}
@@ -159,7 +162,7 @@ func (a API) SetInstancesProtection(ctx context.Context, groupID string, ids []s
 		if err := c.tooMany(who, action, ids, 20); err != nil {
 			return err
 		}
-		g, err := c.findGroup(who, action, groupID)
+		g, err := c.findGroup(action, groupID)
 		if err != nil {
 			return err
 		}
@@ -205,7 +208,7 @@ func (a API) processes(ctx context.Context, action, groupID string, processes []
 		if _, again, err := c.recall(who, action, token, all); again || err != nil {
 			return err
 		}
-		g, err := c.findGroup(who, action, groupID)
+		g, err := c.findGroup(action, groupID)
 		if err != nil {
 			return err
 		}

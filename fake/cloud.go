@@ -31,6 +31,8 @@ type Cloud struct {
 	instances  map[string]*instance
 	gone       map[string]bool // instances that were released
 	configs    map[string]*configuration
+	configIDs  []string
+	disks      map[string]*instance // by system disk
 	activities map[string]*activity
 
 	commands map[string]*invocation   // by invocation ID
@@ -67,6 +69,7 @@ func NewCloud(cfg Config) *Cloud {
 		instances:  make(map[string]*instance),
 		gone:       make(map[string]bool),
 		configs:    make(map[string]*configuration),
+		disks:      make(map[string]*instance),
 		activities: make(map[string]*activity),
 		commands:   make(map[string]*invocation),
 		byName:     make(map[string][]*invocation),
@@ -107,7 +110,6 @@ type configuration struct {
 	imageID            string
 	keyPair            string
 	userData           string
-	passwordInherit    bool
 	dataDisks          json.RawMessage
 	dataDisksFromImage bool
 }

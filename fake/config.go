@@ -24,8 +24,8 @@ type Config struct {
 
 	// Speed divides every duration of the model: latencies, steps, [Behavior] and [ScriptResult] durations, the
 	// health check, activities and the Wait that the provider advises. Zero counts as 1. Use it for programs that run in
-	// real time; a testing/synctest bubble does not need it. TokenMemory, CommandMemory
-	// and the delays of [Cloud.After] are not divided.
+	// real time; a testing/synctest bubble does not need it. TokenMemory, CommandMemory,
+	// [Fault.Delay] and the delay of [Cloud.After] are not divided.
 	Speed float64
 
 	// Seed, together with Jitter and Tail, makes durations vary. The draw depends on Seed, the operation, the

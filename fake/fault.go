@@ -37,7 +37,7 @@ type Fault struct {
 	Lost bool
 	// Whole makes a fault with a Target refuse a whole method call: the other targets get provider.ErrRefused.
 	Whole bool
-	// Delay makes the answer come so much later.
+	// Delay makes the answer come so much later. Config.Speed does not divide it.
 	Delay time.Duration
 }
 
@@ -134,7 +134,7 @@ func (c *Cloud) match(now time.Time, op, groupID string, targets []string, insid
 			continue
 		}
 		since := now.Sub(f.injected)
-		if since < f.After || f.Until > 0 && since >= f.Until {
+		if f.After > 0 && since < f.After || f.Until > 0 && since >= f.Until {
 			continue
 		}
 		f.matched++

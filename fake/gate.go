@@ -155,7 +155,7 @@ func (c *Cloud) wire(ctx context.Context, action, groupID string, targets []stri
 		default:
 			answer = v.err
 		}
-		d := c.scaled(v.delay)
+		d := v.delay
 		if !who.quick {
 			d += c.latencyOf(action, first(targets, groupID))
 		}

@@ -110,6 +110,9 @@ func (c *Cloud) schedule(at time.Time, f func()) {
 
 // advance lets everything happen that is due by now, in order of time.
 func (c *Cloud) advance(now time.Time) {
+	if c.now.Sub(now) > 24*time.Hour { // filled outside the bubble that it is used in
+		c.now = now
+	}
 	for len(c.events) > 0 && !c.events[0].at.After(now) {
 		e := heap.Pop(&c.events).(event)
 		if e.at.After(c.now) {
@@ -131,7 +134,9 @@ func (c *Cloud) settle(i *instance) {
 		case diskDue && (!powerDue || !i.replaceBy.After(i.at)):
 			i.replacing = false
 			if i.replaceTo == "" {
+				delete(c.disks, i.disk.ID)
 				i.disk = i.oldDisk
+				c.disks[i.disk.ID] = i
 			} else {
 				i.image = i.replaceTo
 			}
@@ -229,6 +234,7 @@ func (c *Cloud) release(i *instance) {
 	c.abortScripts(i)
 	i.released = true
 	delete(c.instances, i.id)
+	delete(c.disks, i.disk.ID)
 	c.gone[i.id] = true
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -27,7 +28,7 @@ func (c *Cloud) call(ctx context.Context, op, groupID string, ids []string, call
 		if who.quick = own; own {
 			d = c.took("latency "+op, first(ids, groupID), d)
 		}
-		if d += c.scaled(v.delay); d > 0 {
+		if d += v.delay; d > 0 {
 			wake = c.wakeAt(now, d)
 		}
 	})
@@ -48,11 +49,33 @@ func (c *Cloud) call(ctx context.Context, op, groupID string, ids []string, call
 			err = late
 		}
 	}
+	if single, ok := err.(targetErrors); ok {
+		c.endCall(entry, single)
+		return nil
+	}
 	if err != nil && !isAPIError(err) {
 		err = fmt.Errorf("%s: %w", op, err)
 	}
 	c.endCall(entry, err)
 	return err
+}
+
+// targetErrors is what the log says of a call some of whose targets failed. The call itself has no error.
+type targetErrors string
+
+func (e targetErrors) Error() string { return string(e) }
+
+func errorsOf(answers []provider.Progress) error {
+	var all []string
+	for _, p := range answers {
+		if p.Err != nil {
+			all = append(all, p.InstanceID+": "+p.Err.Error())
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	return targetErrors(strings.Join(all, "; "))
 }
 
 // answersPerTarget reports whether a method's answers are per target, so that a fault can concern one of them.
@@ -90,11 +113,13 @@ func (c *Cloud) perTarget(ctx context.Context, op, groupID string, targets []pro
 		if len(send) > 0 {
 			answers, err = f(ctx, send)
 		}
-		if v.target == "" || err != nil {
+		if err != nil {
 			return err
 		}
-		answers = overrule(targets, answers, v)
-		return nil
+		if v.target != "" {
+			answers = overrule(targets, answers, v)
+		}
+		return errorsOf(answers)
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -15,8 +16,8 @@ func (c *Cloud) updateImage(ctx context.Context, groupID, imageID string, target
 		return nil, err
 	}
 	found := byID(all)
-	source, err := c.source(ctx, groupID)
-	if err != nil {
+	source, err := c.sourceOf(ctx, "Update", groupID)
+	if err != nil && !errors.Is(err, provider.ErrNotFound) { // without a group, the instance is the source
 		return nil, err
 	}
 	images, err := api.DescribeImages(ctx, []string{imageID})
@@ -48,15 +49,6 @@ func (c *Cloud) updateImage(ctx context.Context, groupID, imageID string, target
 	return inOrder(targets, j.answers), nil
 }
 
-// source reads what feeds the group; nothing if the group is gone.
-func (c *Cloud) source(ctx context.Context, groupID string) (ConfigurationView, error) {
-	groups, err := c.API().DescribeScalingGroups(ctx, []string{groupID})
-	if err != nil || len(groups) == 0 {
-		return ConfigurationView{}, err
-	}
-	return c.API().DescribeScalingConfigurations(ctx, groupID)
-}
-
 // imageJob is one call of Update for an image.
 type imageJob struct {
 	*Cloud
@@ -65,6 +57,7 @@ type imageJob struct {
 	source  ConfigurationView
 	answers map[string]provider.Progress
 	todo    map[string][]imageTarget // side effects to be made, by phase
+	over    bool                     // more targets than MaxTargets
 }
 
 type imageTarget struct {
@@ -90,6 +83,10 @@ func (j *imageJob) consider(t provider.Target, v InstanceView, saved progressSta
 		j.todo = make(map[string][]imageTarget)
 	}
 	if next.act == phaseReplace && len(j.todo[phaseReplace]) >= j.cfg.ReplaceTargets {
+		if !j.over {
+			j.over = true
+			j.note("Update", t.CallID, "more than the %d targets that MaxTargets allowed", j.cfg.ReplaceTargets)
+		}
 		return // not begun
 	}
 	j.todo[next.act] = append(j.todo[next.act], imageTarget{t, v, saved})

@@ -65,7 +65,7 @@ func (w *World) AddGroup(spec GroupSpec) []string {
 	if spec.LaunchTemplateID != "" {
 		cfg.id, cfg.launchTemplate = spec.LaunchTemplateID, true
 	}
-	c.configs[cfg.id] = cfg
+	c.addConfiguration(cfg)
 	g := &group{
 		id: spec.ID, name: spec.Name, kind: spec.Type, state: spec.State, systemSuspended: spec.SystemSuspended,
 		min: spec.MinSize, max: spec.MaxSize, desired: spec.DesiredCapacity, loadBalancers: slices.Clone(spec.LoadBalancers),
@@ -126,7 +126,7 @@ func (c *Cloud) addInstances(g *group, n int, spec InstanceSpec) []string {
 			i.disk.ID = c.nextID("d")
 		}
 		i.behave.Scripts = slices.Clone(i.behave.Scripts)
-		c.instances[i.id] = i
+		c.instances[i.id], c.disks[i.disk.ID] = i, i
 		if g != nil {
 			c.join(g, i, spec.Lifecycle)
 			if i.custom = spec.CustomWeight; i.custom != 0 && i.weight != 0 {
@@ -187,7 +187,9 @@ func (w *World) SetPower(to provider.Power, ids ...string) {
 func (w *World) SetImage(imageID string, ids ...string) {
 	w.each(ids, func(i *instance) {
 		i.image = imageID
+		delete(w.c.disks, i.disk.ID)
 		i.disk.ID = w.c.nextID("d")
+		w.c.disks[i.disk.ID] = i
 	})
 }
 
@@ -246,6 +248,30 @@ func (w *World) SetDesiredCapacity(groupID string, n int) {
 	g := w.group(groupID)
 	g.desired = n
 	w.c.reconcile(g)
+}
+
+// AddConfiguration adds a scaling configuration or launch template to a group, without making it the active one.
+func (w *World) AddConfiguration(groupID string, cfg provider.Configuration) {
+	w.c.addConfiguration(&configuration{
+		id: cfg.ID, groupID: w.group(groupID).id, launchTemplate: cfg.LaunchTemplate, imageID: cfg.ImageID,
+		dataDisks: slices.Clone(cfg.DataDisks), dataDisksFromImage: cfg.DataDisksFromImage,
+	})
+}
+
+func (c *Cloud) addConfiguration(cfg *configuration) {
+	if cfg.id == "" || c.configs[cfg.id] != nil {
+		panic(fmt.Sprintf("fake: configuration ID %q is empty or taken", cfg.id))
+	}
+	c.configs[cfg.id] = cfg
+	c.configIDs = append(c.configIDs, cfg.id)
+}
+
+// Activate makes another scaling configuration or launch template feed a group.
+func (w *World) Activate(groupID, configurationID string) {
+	if cfg := w.c.configs[configurationID]; cfg == nil || cfg.groupID != groupID {
+		panic(fmt.Sprintf("fake: group %q has no configuration %q", groupID, configurationID))
+	}
+	w.group(groupID).configID = configurationID
 }
 
 // SetRefresh sets or (empty) ends the instance refresh in progress.
