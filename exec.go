@@ -202,6 +202,9 @@ func (d *driver) hook(c *call, o *outcome) {
 		case opFailed:
 			got.decision, err = h.Failed(ctx, c.summary, c.failure)
 		case opVerify:
+			if h.Verify == nil {
+				return got, fmt.Errorf("%w: this Runner has no Verify hook, and the task was begun with one", errHook)
+			}
 			got.verdicts, err = h.Verify(ctx, c.summary, c.ids)
 		}
 		if err == nil {

@@ -303,12 +303,15 @@ func (m *machine) verifyCall(rows []*Instance) []*call {
 
 // failureCalls asks the failed-instance hook about failures it has not been asked about.
 func (m *machine) failureCalls() []*call {
-	if m.env.hooks.Failed == nil {
-		return nil
-	}
 	rows := m.batch(m.t.Batch)
 	for n := range rows {
 		if i := &rows[n]; i.undecided() && i.AskHook {
+			if m.env.hooks.Failed == nil { // asked for by a Runner that had such a hook
+				i.AskHook = false
+				m.touch(i)
+				m.budget(i)
+				continue
+			}
 			c := &call{op: opFailed, failure: InstanceFailure{InstanceID: i.ID, Batch: i.Batch, Failure: *i.Error}}
 			c.rows = []rowRef{{i.ID, i.Step, i.Attempt}}
 			return m.hookCall(c)

@@ -109,7 +109,7 @@ func (r *Runner) take(ctx context.Context, taskID string) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{r: r, start: start, renewedAt: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),
+	d := &driver{r: r, start: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),
 		log: r.cfg.Logger.With("task", t.ID, "group", t.GroupID)}
 	d.m = newMachine(t, r.env, d.now())
 	if t.Lease.Owner != "" && !t.SavedAt.IsZero() {

@@ -403,6 +403,7 @@ func (m *machine) canceling() ([]*call, bool) {
 		return calls, false
 	}
 	m.status(onSettled, ByPolicy, m.t.Reason)
+	m.t.HoldsGroup = m.t.Restore.Active()
 	m.stage("", "")
 	return nil, m.t.Restore.Active()
 }

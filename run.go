@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,8 +49,8 @@ type driver struct {
 	unsaved  []*outcome // applied since the last save
 	resaved  bool       // the record has to be loaded again
 
-	start     time.Time // wall and monotonic clock when the driver began
-	renewedAt time.Time // when the last save began, on the monotonic clock
+	start     time.Time    // wall and monotonic clock when the driver began
+	renewedAt atomic.Int64 // when the last save began, in nanoseconds after start
 	observe   *observer
 	callCtx   context.Context
 	stopCalls context.CancelFunc
@@ -63,7 +64,7 @@ func (d *driver) now() time.Time {
 
 // leaseLeft is how long the lease lasts if nothing renews it.
 func (d *driver) leaseLeft() time.Duration {
-	return d.r.cfg.Lease - time.Since(d.renewedAt)
+	return d.r.cfg.Lease - time.Since(d.start) + time.Duration(d.renewedAt.Load())
 }
 
 // drive drives the task. It returns nil when nothing is left to do without the operator.
@@ -251,7 +252,7 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 		}
 		switch {
 		case err == nil:
-			d.renewedAt = began
+			d.renewedAt.Store(int64(began.Sub(d.start)))
 			d.observe.saved(t.Summary(), change.Events)
 			d.m.forget()
 			d.unsaved = nil

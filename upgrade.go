@@ -22,12 +22,20 @@ func (m *machine) upgrading() ([]*call, bool) {
 	case stageSuspended:
 		return append(m.rowCalls(), m.groupCall(&call{op: opSuspend, processes: m.t.Ledger.Ours})...), false
 	case stageBefore:
+		if m.env.hooks.BeforeBatch == nil { // asked for by a Runner that had such a hook
+			m.openBatch()
+			return nil, true
+		}
 		return append(m.rowCalls(), m.hookCall(&call{op: opBeforeBatch, batch: m.batchInfo()})...), false
 	case stageWorking:
 		return m.working()
 	case stageEarlyImage:
 		return m.settingImage()
 	case stageAfter:
+		if m.env.hooks.AfterBatch == nil {
+			m.followBatch("")
+			return nil, true
+		}
 		return m.hookCall(&call{op: opAfterBatch, batch: m.batchInfo()}), false
 	default:
 		return m.nextBatch()
@@ -93,8 +101,6 @@ func (m *machine) applyOpening(o *outcome) {
 	m.stage(Upgrading, stageBefore)
 	if m.t.Opened == m.t.Batch {
 		m.stage(Upgrading, stageWorking)
-	} else if m.env.hooks.BeforeBatch == nil {
-		m.openBatch()
 	}
 }
 
@@ -280,13 +286,9 @@ func (m *machine) closeBatch() {
 	m.afterBatch()
 }
 
-// afterBatch asks the hook, if there is one, and else the policy.
+// afterBatch leaves it to the hook, if there is one, and else to the policy.
 func (m *machine) afterBatch() {
-	if m.env.hooks.AfterBatch != nil {
-		m.stage(Upgrading, stageAfter)
-		return
-	}
-	m.followBatch("")
+	m.stage(Upgrading, stageAfter)
 }
 
 // applyAfterBatch takes the decision of the hook.

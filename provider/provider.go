@@ -85,7 +85,9 @@ type ProcessSuspender interface {
 // dead process may have begun is named in the record.
 //
 // All targets of one acting call share its CallID, and the call is sent again
-// with the same targets until its outcome is known. An answer with neither Done nor Err
+// with the same targets until its outcome is known. If an answer settles only some of them,
+// the others are sent again without these; a provider whose cloud ties a client token to the set of
+// instances therefore looks a resent call up by its name before it sends anything. An answer with neither Done nor Err
 // for a target means: the effect was accepted, look again after Wait. A target that
 // is missing in the answer was not begun: nothing was done for it.
 //
