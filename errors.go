@@ -106,11 +106,10 @@ type CommandError struct {
 // Error implements error.
 func (e *CommandError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s task %s", e.Command, e.TaskID)
 	if e.InstanceID != "" {
-		fmt.Fprintf(&b, ", instance %s (%s)", e.InstanceID, e.Instance)
+		fmt.Fprintf(&b, "instance %s is %s: ", e.InstanceID, e.Instance)
 	}
-	fmt.Fprintf(&b, ": not legal while the task is %s", e.Status)
+	fmt.Fprintf(&b, "%s is not legal while the task is %s", e.Command, e.Status)
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
 	}

@@ -131,7 +131,7 @@ func (f *findings) capacity() {
 	least := f.spec.minInService()
 	for _, b := range f.plan.Batches {
 		if b.InService < least && b.InService < f.plan.InService {
-			f.add(SeverityError, FindCapacity, nil, "batch %d of %d instances leaves %d of %d in service; at least %d must stay", b.Number, len(b.InstanceIDs), b.InService, f.plan.InService, least)
+			f.add(SeverityError, FindCapacity, nil, "while batch %d (%d instances) is at work, %d of the %d instances in service now stay in service; at least %d must", b.Number, len(b.InstanceIDs), b.InService, f.plan.InService, least)
 			return
 		}
 	}

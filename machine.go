@@ -188,7 +188,9 @@ func (m *machine) instanceStatus(i *Instance, to InstanceStatus, mark Mark, by C
 	switch to {
 	case InstanceRunning:
 		i.EndedAt = time.Time{}
-	default:
+	case InstanceSucceeded, InstanceGone:
+		i.EndedAt, i.Step = m.now, ""
+	default: // the step in which it failed is where a retry begins
 		i.EndedAt = m.now
 	}
 	shown := string(to)

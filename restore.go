@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -84,6 +85,12 @@ func (i *Instance) why() string {
 		return i.Stays
 	case i.Status == InstanceLeftover:
 		return i.Note
+	case i.Mark == Interrupted:
+		outcome := strings.ReplaceAll(string(i.Outcome), "_", " ")
+		if !i.Begun {
+			outcome = "not updated"
+		}
+		return "at work when the task was canceled, " + or(outcome, "outcome unknown")
 	case i.Mark != "":
 		return string(i.Mark)
 	case i.Status == InstanceRunning:
