@@ -13,13 +13,12 @@ import (
 // again, because somebody else saved first.
 func (m *machine) apply(o *outcome, now time.Time) {
 	m.now = now
-	m.ended(o.call)
 	switch {
 	case o.call.subject == ofRows || o.call.op == opVerify:
 		m.applyRows(o)
 	case o.call.subject == ofHook:
 		m.applyHook(o)
-	case m.t.Restore.Active():
+	case m.putsBack():
 		m.applyRestoring(o)
 	case m.t.Status == StatusCanceling:
 		m.applyCanceling(o)
@@ -97,7 +96,7 @@ func (m *machine) applyRows(o *outcome) {
 		if o.call.acts() && (i.Call == nil || i.Call.ID != o.call.id) {
 			continue
 		}
-		restoring := m.t.Restore.Active() || m.t.Stage == stageReturning
+		restoring := m.putsBack() || m.t.Stage == stageReturning
 		switch {
 		case restoring && o.call.op != opLook:
 			m.applyRestoreAnswer(i, o, answers[i.ID])

@@ -93,9 +93,12 @@ func (m *machine) started(c *call) {
 	case ofHook:
 		m.hook = true
 	}
+	if len(c.rows) > 0 {
+		m.busyRows++
+	}
 	for _, r := range c.rows {
 		if i, ok := m.index[r.id]; ok {
-			m.mem[i].busy = true
+			m.mem[i].busy, m.due[i] = true, never
 			if c.acts() {
 				m.mem[i].fresh = false
 			}
@@ -111,9 +114,12 @@ func (m *machine) ended(c *call) {
 	case ofHook:
 		m.hook = false
 	}
+	if len(c.rows) > 0 {
+		m.busyRows--
+	}
 	for _, r := range c.rows {
 		if i, ok := m.index[r.id]; ok {
-			m.mem[i].busy = false
+			m.mem[i].busy, m.due[i] = false, 0
 		}
 	}
 }

@@ -120,7 +120,7 @@ func (m *machine) decided(retried bool) {
 	if m.t.Status != StatusFailurePaused {
 		return
 	}
-	if !retried && slices.ContainsFunc(m.batch(m.t.Batch), func(i Instance) bool { return i.undecided() }) {
+	if !retried && m.tally.undecided > 0 {
 		return
 	}
 	m.resume(onDecisions, ByOperator, "")

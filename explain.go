@@ -96,7 +96,7 @@ func (t *Task) idle(c Command) bool {
 func (t *Task) waits() (does, time.Time, time.Time) {
 	var never time.Time
 	switch {
-	case t.Restore.Active():
+	case t.Restore.Active() && t.Status.Ended():
 		return does{"what was left over to be put back", "等待遗留项恢复完成"}, t.Restore.Since, never
 	case t.Status == StatusPending:
 		return does{"a Runner to begin (Run or Serve)", "等待 Runner 开始执行（Run 或 Serve）"}, t.CreatedAt, never

@@ -20,7 +20,7 @@ func (m *machine) imageDue() bool {
 }
 
 // reverting reports whether the image stage puts an old image back.
-func (m *machine) reverting() bool { return m.t.Kind == Rollback || m.t.Restore.Active() }
+func (m *machine) reverting() bool { return m.t.Kind == Rollback || m.putsBack() }
 
 // settingImage reads the configuration, then sets its image.
 func (m *machine) settingImage() ([]*call, bool) {
@@ -41,7 +41,7 @@ func (m *machine) applyImage(o *outcome) {
 	case o.err != nil && errors.Is(o.err, provider.ErrNotFound) && m.t.Status == StatusRunning:
 		l.Call = nil
 		m.imageDone(fmt.Sprintf("the scaling configuration was not found: %v", o.err))
-	case o.err != nil && m.t.Restore.Active():
+	case o.err != nil && m.putsBack():
 		if !m.groupRetry(o.err, m.groupLimit()) {
 			l.Call = nil
 			m.t.Restore.Error = joinText(m.t.Restore.Error, fmt.Sprintf("configuration image: %v", o.err))

@@ -26,13 +26,33 @@ func (m *machine) winding(i *Instance) bool {
 func (m *machine) rowCalls() []*call {
 	p := grouping{m: m, need: m.need}
 	rows := m.batch(m.t.Batch)
+	if len(rows) == 0 || m.slots == 0 { // the next outcome makes room
+		return nil
+	}
+	first, soon, next := m.at(&rows[0]), m.now.Add(together).UnixNano(), int64(never)
 	for n := range rows {
-		if i := &rows[n]; i.Status == InstanceRunning && !m.track(i).busy {
-			m.moveOn(i)
-			if i.Status == InstanceRunning {
-				p.add(i)
-			}
+		due := &m.due[first+n]
+		if *due > soon {
+			next = min(next, *due)
+			continue
 		}
+		*due = never
+		i, t := &rows[n], &m.mem[first+n]
+		if i.Status != InstanceRunning || t.busy {
+			continue
+		}
+		m.moveOn(i)
+		if i.Status != InstanceRunning {
+			continue
+		}
+		p.add(i)
+		*due = 0 // it is part of a call or of one to come; if the call goes out it waits for the outcome
+		if t.nextAt.After(m.now) {
+			*due = t.nextAt.UnixNano()
+		}
+	}
+	if next != never {
+		m.wake(time.Unix(0, next).UTC())
 	}
 	return p.calls()
 }
@@ -193,7 +213,8 @@ func (m *machine) need(i *Instance) *bucket {
 		}
 		return &bucket{op: opEnter, act: true, limit: l.Standby}
 	case Draining:
-		m.wake(i.StepSince.Add(m.t.Spec.Drain))
+		t.nextAt = i.StepSince.Add(m.t.Spec.Drain)
+		m.wake(t.nextAt)
 		return nil
 	case Updating:
 		limit := l.Update
@@ -303,6 +324,9 @@ func (m *machine) verifyCall(rows []*Instance) []*call {
 
 // failureCalls asks the failed-instance hook about failures it has not been asked about.
 func (m *machine) failureCalls() []*call {
+	if m.tally.undecided == 0 {
+		return nil
+	}
 	rows := m.batch(m.t.Batch)
 	for n := range rows {
 		if i := &rows[n]; i.undecided() && i.AskHook {

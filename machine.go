@@ -3,6 +3,7 @@ package rollingupgrade
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -20,10 +21,14 @@ type machine struct {
 
 	index map[string]int // rows by instance ID
 	mem   []track        // what is known of each row beside the record; lost with the process, and that does no harm
+	due   []int64        // when each row is worth a thought, in Unix nanoseconds; 0 is now
+	tally tally          // of the batch at work
 	group track          // the same for steps that concern the whole group
 	hook  bool           // a hook is being called
-	slots int            // how many calls about instances may be started now
-	next  time.Time      // when there is something to do without anything having happened
+	// busyRows counts the calls about rows that are in flight.
+	busyRows int
+	slots    int       // how many calls about instances may be started now
+	next     time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -65,11 +70,21 @@ func newMachine(t *Task, e env, now time.Time) *machine {
 
 // adopt takes a record that was loaded again, and keeps what is known beside it.
 func (m *machine) adopt(t *Task) {
-	old, oldIndex := m.mem, m.index
+	was, old, oldIndex := m.t, m.mem, m.index
 	m.t = t
 	m.reindex()
 	for id, i := range m.index {
-		if j, ok := oldIndex[id]; ok {
+		j, ok := oldIndex[id]
+		if !ok {
+			continue
+		}
+		before, now := &was.Instances[j], &t.Instances[i]
+		switch {
+		case before.Attempt != now.Attempt: // tried again: nothing is known of this attempt
+		case before.Decision != now.Decision, was.Status != t.Status: // what it waited for may not matter any more
+			m.mem[i] = old[j]
+			m.mem[i].nextAt = time.Time{}
+		default:
 			m.mem[i] = old[j]
 		}
 	}
@@ -83,6 +98,45 @@ func (m *machine) reindex() {
 		m.index[m.t.Instances[i].ID] = i
 	}
 	m.mem = make([]track, len(m.t.Instances))
+	m.due = make([]int64, len(m.t.Instances))
+	m.recount()
+}
+
+// A tally counts the rows of the batch at work, so that a turn need not look at each.
+type tally struct {
+	running, pending, undecided int
+	next                        int // no row before it is pending
+}
+
+// recount makes the tally anew, for another batch or other rows.
+func (m *machine) recount() {
+	m.tally = tally{}
+	rows := m.batch(m.t.Batch)
+	for n := range rows {
+		m.tally.add(&rows[n], +1)
+	}
+}
+
+func (t *tally) add(i *Instance, n int) {
+	switch {
+	case i.Status == InstanceRunning:
+		t.running += n
+	case i.Status == InstancePending:
+		t.pending += n
+	case i.undecided():
+		t.undecided += n
+	}
+}
+
+// never is the due time of a row that waits for an outcome or a command.
+const never = math.MaxInt64
+
+// at returns the place of a row.
+func (m *machine) at(i *Instance) int {
+	if p := i.Pos; p >= 0 && p < len(m.t.Instances) && &m.t.Instances[p] == i {
+		return p
+	}
+	return m.index[i.ID]
 }
 
 // forget drops the changes of the turn.
@@ -119,11 +173,14 @@ func (m *machine) change() Change {
 }
 
 // touch notes that a row is changed.
-func (m *machine) touch(i *Instance) { m.dirtyRows[m.index[i.ID]] = true }
+func (m *machine) touch(i *Instance) {
+	n := m.at(i)
+	m.dirtyRows[n], m.due[n] = true, 0
+}
 
 func (m *machine) touchHead() { m.dirtyHead = true }
 
-func (m *machine) track(i *Instance) *track { return &m.mem[m.index[i.ID]] }
+func (m *machine) track(i *Instance) *track { return &m.mem[m.at(i)] }
 
 func (m *machine) row(id string) *Instance {
 	if i, ok := m.index[id]; ok {
@@ -181,10 +238,16 @@ func (m *machine) instanceStatus(i *Instance, to InstanceStatus, mark Mark, by C
 	if !slices.Contains(instanceEdges[i.Status], to) {
 		panic(fmt.Sprintf("rollingupgrade: instance %s: no transition from %s to %s", i.ID, i.Status, to))
 	}
-	from := i.Status
+	from, here := i.Status, i.Batch == m.t.Batch
 	m.count(i, -1)
+	if here {
+		m.tally.add(i, -1)
+	}
 	i.Status, i.Mark = to, mark
 	m.count(i, +1)
+	if here {
+		m.tally.add(i, +1)
+	}
 	switch to {
 	case InstanceRunning:
 		i.EndedAt = time.Time{}
@@ -271,13 +334,7 @@ func (m *machine) inFlight() bool {
 	if m.group.busy || m.hook || m.t.Ledger.Call != nil {
 		return true
 	}
-	rows := m.batch(m.t.Batch)
-	for i := range rows {
-		if rows[i].Status == InstanceRunning || m.track(&rows[i]).busy {
-			return true
-		}
-	}
-	return false
+	return m.tally.running > 0 || m.busyRows > 0
 }
 
 // pause makes the task wait for the operator.
@@ -324,7 +381,7 @@ func (m *machine) credit(d time.Duration) {
 	t := m.t
 	t.BatchSince, t.TaskSince, t.StageSince = later(t.BatchSince, d), later(t.TaskSince, d), later(t.StageSince, d)
 	for i := range t.Instances {
-		if r := &t.Instances[i]; r.Status == InstanceRunning || t.Restore.Active() {
+		if r := &t.Instances[i]; r.Status == InstanceRunning || m.putsBack() {
 			r.StepSince, r.AttemptSince = later(r.StepSince, d), later(r.AttemptSince, d)
 			m.touch(r)
 		}

@@ -25,7 +25,7 @@ func (m *machine) decide(now time.Time) []*call {
 
 // turn makes one step. If it reports true the record has moved on and wants another turn.
 func (m *machine) turn() (calls []*call, again bool) {
-	if m.t.Restore.Active() {
+	if m.putsBack() {
 		return m.restoring()
 	}
 	switch m.t.Status {

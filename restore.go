@@ -118,6 +118,9 @@ func (f RestoreFilter) instance(i *Instance) bool {
 	return len(f.InstanceIDs) == 0 || slices.Contains(f.InstanceIDs, i.ID)
 }
 
+// putsBack reports whether a restore is at work. One that was asked for with a cancel begins when the task has ended.
+func (m *machine) putsBack() bool { return m.t.Restore.Active() && m.t.Status.Ended() }
+
 // restoring puts back what the task left behind: instances first, then the configuration image, then the processes.
 func (m *machine) restoring() ([]*call, bool) {
 	switch m.t.Stage {
@@ -195,7 +198,7 @@ func (m *machine) restoreOpen() bool {
 func (m *machine) restoreNeed(i *Instance) *bucket {
 	l, s := m.env.limits, m.track(i).seen
 	f := RestoreFilter{}
-	if m.t.Restore.Active() {
+	if m.putsBack() {
 		f = m.t.Restore.Filter
 	}
 	switch {

@@ -194,6 +194,7 @@ func (d *driver) take(first *outcome) {
 			d.m.unsent(o.call)
 			continue
 		}
+		d.m.ended(o.call)
 		if o.call.op == opRollbackTask && o.err == nil {
 			d.resaved = true
 		}

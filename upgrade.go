@@ -206,20 +206,10 @@ func (m *machine) working() ([]*call, bool) {
 	if calls := append(m.rowCalls(), m.failureCalls()...); len(calls) > 0 || m.inFlight() {
 		return calls, false
 	}
-	rows := m.batch(m.t.Batch)
-	undecided, pending := 0, 0
-	for n := range rows {
-		switch {
-		case rows[n].undecided():
-			undecided++
-		case rows[n].Status == InstancePending:
-			pending++
-		}
-	}
 	switch {
-	case undecided > 0:
-		m.pause(onFailures, Pause{Why: PausedByFailure, Text: m.failureText(undecided)}, ByProvider)
-	case pending > 0:
+	case m.tally.undecided > 0:
+		m.pause(onFailures, Pause{Why: PausedByFailure, Text: m.failureText(m.tally.undecided)}, ByProvider)
+	case m.tally.pending > 0:
 		return nil, m.t.PauseAsked != nil // they are held by a pause that was asked for
 	default:
 		m.closeBatch()
@@ -240,37 +230,19 @@ func (m *machine) failureText(n int) string {
 
 // held reports whether no instance of the batch may be started now.
 func (m *machine) held() bool {
-	if m.t.PauseAsked != nil || m.t.Status != StatusRunning {
-		return true
-	}
-	rows := m.batch(m.t.Batch)
-	for n := range rows {
-		if rows[n].undecided() {
-			return true
-		}
-	}
-	return false
+	return m.t.PauseAsked != nil || m.t.Status != StatusRunning || m.tally.undecided > 0
 }
 
 // startRows starts as many instances as may be at work at once.
 func (m *machine) startRows() {
-	if m.held() {
+	if m.tally.pending == 0 || m.held() {
 		return
 	}
 	rows := m.batch(m.t.Batch)
 	limit := or(m.t.Spec.MaxInFlight, len(rows))
-	for n := range rows {
-		if rows[n].Status == InstanceRunning {
-			limit--
-		}
-	}
-	for n := range rows {
-		if limit <= 0 {
-			return
-		}
-		if i := &rows[n]; i.Status == InstancePending {
+	for ; m.tally.next < len(rows) && m.tally.running < limit; m.tally.next++ {
+		if i := &rows[m.tally.next]; i.Status == InstancePending {
 			m.begin(i)
-			limit--
 		}
 	}
 }
@@ -335,6 +307,7 @@ func (m *machine) nextBatch() ([]*call, bool) {
 		return nil, true
 	}
 	m.t.Batch++
+	m.recount()
 	m.stage(Upgrading, stageOpening)
 	return nil, true
 }

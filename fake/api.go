@@ -90,6 +90,7 @@ type InstanceView struct {
 	Created      time.Time
 
 	Power      provider.Power
+	Economical bool // stopped in a way that gives its capacity back
 	ImageID    string
 	OS, Arch   string
 	KeyPair    string
@@ -101,7 +102,9 @@ type InstanceView struct {
 	// DiskReplacing says that the replacement is open: Disk is the new one, ImageID still the old one.
 	DiskReplacing bool
 	// Started is when it last became Running.
-	Started     time.Time
+	Started time.Time
+	// Ceased is when an order of the client last made it cease to run.
+	Ceased      time.Time
 	AgentOnline bool
 	// ScriptRuns counts the scripts that it has run.
 	ScriptRuns int
@@ -153,9 +156,9 @@ func (c *Cloud) viewInstance(i *instance) InstanceView {
 	c.settle(i)
 	v := InstanceView{
 		ID: i.id, Lifecycle: i.lifecycle, Unhealthy: i.unhealthy, Attached: i.attached, Weight: i.weight, CustomWeight: i.custom,
-		Created: i.created, Power: i.power, ImageID: i.image, OS: i.os, Arch: i.arch, KeyPair: i.keyPair, UserData: i.userData,
+		Created: i.created, Power: i.power, Economical: i.economical && i.power != provider.Running, ImageID: i.image, OS: i.os, Arch: i.arch, KeyPair: i.keyPair, UserData: i.userData,
 		NoPassword: i.noPassword, Locks: slices.Clone(i.locks), Expired: i.expired, Disk: i.disk, DiskReplacing: i.replacing,
-		Started: i.started, AgentOnline: c.agentOnline(i), ScriptRuns: i.runs,
+		Started: i.started, Ceased: i.ceased, AgentOnline: c.agentOnline(i), ScriptRuns: i.runs,
 	}
 	if i.group != nil {
 		v.GroupID = i.group.id

@@ -32,6 +32,8 @@ type invocation struct {
 	id, name string
 	at       time.Time
 	spec     provider.ScriptSpec
+	keep     bool
+	rest     string
 	runs     []*run
 }
 
@@ -54,6 +56,11 @@ type InvocationView struct {
 	Time     time.Time
 	Script   provider.ScriptSpec
 	Results  []ResultView
+	// Keep and Rest are those of the request.
+	Keep bool
+	Rest string
+	// Nameless says that it cannot be found by its command's name.
+	Nameless bool
 }
 
 // ResultView is the result of an invocation on one instance.
@@ -74,6 +81,10 @@ type RunCommandRequest struct {
 	InstanceIDs []string
 	Script      provider.ScriptSpec
 	Token       string
+	// Keep keeps the command after the run; a kept command may run on an instance again under its name.
+	Keep bool
+	// Rest is whatever else the caller passes; a token holds for the same Rest only.
+	Rest string
 }
 
 // RunCommand runs a script on instances and returns the invocation's ID. One instance that is
@@ -85,7 +96,7 @@ func (a API) RunCommand(ctx context.Context, r RunCommandRequest) (invocationID 
 		if err := c.tooMany(who, action, r.InstanceIDs, 100); err != nil {
 			return err
 		}
-		all := params("", r.InstanceIDs, r.Name, r.Script)
+		all := params("", r.InstanceIDs, r.Name, r.Script, r.Keep, r.Rest)
 		if answer, again, err := c.recall(who, action, r.Token, all); again || err != nil {
 			invocationID, _ = answer.(string)
 			return err
@@ -97,10 +108,10 @@ func (a API) RunCommand(ctx context.Context, r RunCommandRequest) (invocationID 
 		if err := c.runnable(who, found, r.Script); err != nil {
 			return err
 		}
-		inv := &invocation{id: c.nextID("t"), name: r.Name, at: now, spec: r.Script}
+		inv := &invocation{id: c.nextID("t"), name: r.Name, at: now, spec: r.Script, keep: r.Keep, rest: r.Rest}
 		for _, i := range found {
 			for _, old := range c.byName[r.Name] {
-				if r.Name != "" && old.of(i.id) != nil {
+				if r.Name != "" && !r.Keep && old.of(i.id) != nil {
 					c.violate(who, "%s: %s runs command %s a second time", action, i.id, r.Name)
 				}
 			}
@@ -138,6 +149,7 @@ func (c *Cloud) runnable(who caller, all []*instance, s provider.ScriptSpec) err
 			stopped = append(stopped, i.id)
 		case (i.os == "windows") != (s.Type != provider.Shell):
 			wrong = append(wrong, i.id)
+		case c.cfg.SilentAgentAccepted:
 		case !c.agentOnline(i) && c.now.Sub(i.started) < c.scaled(agentGrace):
 			booting = append(booting, i.id)
 		case !c.agentOnline(i):
@@ -178,6 +190,8 @@ func (c *Cloud) newRun(inv *invocation, i *instance) *run {
 		limit = time.Minute
 	}
 	switch {
+	case !c.agentOnline(i):
+		r.end, r.status, r.code, r.exit, r.output = c.now.Add(c.scaled(time.Minute)), StatusAborted, "ClientNotRunning", 0, ""
 	case takes > limit:
 		r.end, r.status, r.code, r.exit = c.now.Add(limit), StatusTimeout, "ExecutionTimeout", 0
 	case result.Code != "":
@@ -213,7 +227,7 @@ func (inv *invocation) of(id string) *run {
 }
 
 func (c *Cloud) viewInvocation(inv *invocation, ids []string) InvocationView {
-	v := InvocationView{ID: inv.id, Name: inv.name, Time: inv.at, Script: inv.spec}
+	v := InvocationView{ID: inv.id, Name: inv.name, Time: inv.at, Script: inv.spec, Keep: inv.keep, Rest: inv.rest, Nameless: c.cfg.NoCommandLookup && !inv.keep}
 	for _, r := range inv.runs {
 		if len(ids) > 0 && !slices.Contains(ids, r.id) {
 			continue
@@ -240,7 +254,7 @@ func (a API) DescribeInvocations(ctx context.Context, name string) (out []Invoca
 	c := a.c
 	err = c.wire(ctx, "DescribeInvocations", name, nil, "", func(time.Time, caller) error {
 		for _, inv := range c.byName[name] {
-			if c.kept(inv) && !c.cfg.NoCommandLookup {
+			if c.kept(inv) && (inv.keep || !c.cfg.NoCommandLookup) {
 				out = append(out, c.viewInvocation(inv, nil))
 			}
 		}

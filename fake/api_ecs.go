@@ -52,55 +52,14 @@ func (c *Cloud) imageOfDisk(i *instance) string {
 
 // StopInstances stops instances that are Running: all of them, or none if one is not.
 func (a API) StopInstances(ctx context.Context, ids []string) error {
-	const action = "StopInstances"
-	c := a.c
-	return c.power(ctx, action, ids, provider.Running, func(now time.Time, who caller, i *instance) {
-		if i.lifecycle == provider.InService && !i.foreign && !i.group.isSuspended(provider.HealthCheck) {
-			c.violate(who, "%s: %s is in service and the health check is on", action, i.id)
-		}
-		c.beginStop(i, now)
-	})
+	_, err := a.Power(ctx, PowerRequest{Action: StopAction, InstanceIDs: ids})
+	return err
 }
 
 // StartInstances starts instances that are Stopped: all of them, or none if one is not.
 func (a API) StartInstances(ctx context.Context, ids []string) error {
-	return a.c.power(ctx, "StartInstances", ids, provider.Stopped, func(now time.Time, _ caller, i *instance) {
-		a.c.beginStart(i, now)
-	})
-}
-
-// power makes a StopInstances or StartInstances call.
-func (c *Cloud) power(ctx context.Context, action string, ids []string, must provider.Power, do func(time.Time, caller, *instance)) error {
-	return c.wire(ctx, action, "", ids, "", func(now time.Time, who caller) error {
-		if err := c.tooMany(who, action, ids, 100); err != nil {
-			return err
-		}
-		all, err := c.existing(who, action, ids)
-		if err != nil {
-			return err
-		}
-		if err := c.usable(who, action, all); err != nil {
-			return err
-		}
-		var unfit []string
-		state := ""
-		for _, i := range all {
-			if i.power != must || i.replacing {
-				unfit = append(unfit, i.id)
-				if state = "is " + string(i.power); i.replacing {
-					state += " and its disk is being replaced"
-				}
-			}
-		}
-		if len(unfit) > 0 {
-			return c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, state, unfit...)
-		}
-		for _, i := range all {
-			c.recordEffect(Effect{Action: action, CallID: who.callID}, i)
-			do(now, who, i)
-		}
-		return nil
-	})
+	_, err := a.Power(ctx, PowerRequest{Action: StartAction, InstanceIDs: ids})
+	return err
 }
 
 // usable refuses instances that are locked or expired.
@@ -124,6 +83,10 @@ type ReplaceSystemDiskRequest struct {
 	KMSKeyID            string
 	KeyPair             string // empty: the instance has none any more
 	Token               string
+	// KeepEncryption makes the new disk encrypted as the old one was.
+	KeepEncryption bool
+	// Rest is whatever else the caller passes; a token holds for the same Rest only.
+	Rest string
 }
 
 // ReplaceSystemDisk gives a Stopped instance a new system disk made from an image, and returns the new disk's ID.
@@ -147,10 +110,13 @@ func (a API) ReplaceSystemDisk(ctx context.Context, r ReplaceSystemDiskRequest) 
 		if err := c.usable(who, action, found); err != nil {
 			return err
 		}
-		if i.power != provider.Stopped || i.replacing {
+		if i.power != provider.Stopped || i.replacing || i.economical {
 			state := "is " + string(i.power)
 			if i.replacing {
 				state += " and its disk is being replaced"
+			}
+			if i.economical {
+				state += " in economical mode"
 			}
 			return c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, state, i.id)
 		}
@@ -173,6 +139,9 @@ func (a API) ReplaceSystemDisk(ctx context.Context, r ReplaceSystemDiskRequest) 
 		i.oldDisk = i.disk
 		delete(c.disks, i.disk.ID)
 		i.disk = provider.Disk{ID: c.nextID("d"), SizeGiB: size, Encrypted: r.Encrypted, KMSKeyID: r.KMSKeyID}
+		if r.KeepEncryption {
+			i.disk.Encrypted, i.disk.KMSKeyID = i.oldDisk.Encrypted, i.oldDisk.KMSKeyID
+		}
 		c.disks[i.disk.ID] = i
 		i.keyPair = r.KeyPair
 		i.replacing, i.replaceTo = true, r.ImageID

@@ -70,84 +70,15 @@ func (a API) DescribeScalingConfigurations(ctx context.Context, groupID string, 
 
 // EnterStandby moves members from InService to Standby: their load balancer weight becomes zero.
 func (a API) EnterStandby(ctx context.Context, groupID string, ids []string, token string) error {
-	return a.standby(ctx, "EnterStandby", groupID, ids, token, func(who caller, i *instance) bool {
-		ok := i.lifecycle == provider.InService || i.lifecycle == provider.Protected && a.c.cfg.ProtectedToStandby
-		return ok
-	}, func(who caller, i *instance) {
-		a.c.setLifecycle(i, provider.Standby)
-	})
+	_, err := a.Standby(ctx, StandbyRequest{GroupID: groupID, InstanceIDs: ids, Token: token})
+	return err
 }
 
 // ExitStandby moves members from Standby to InService, with the group's load balancer weight. One
 // that is not Running is taken out by the health check soon after.
 func (a API) ExitStandby(ctx context.Context, groupID string, ids []string, token string) error {
-	return a.standby(ctx, "ExitStandby", groupID, ids, token, func(who caller, i *instance) bool {
-		return i.lifecycle == provider.Standby
-	}, func(who caller, i *instance) {
-		switch {
-		case i.foreign:
-		case i.replacing:
-			a.c.violate(who, "ExitStandby: %s has an open replacement of its disk", i.id)
-		case i.power != provider.Running:
-			a.c.violate(who, "ExitStandby: %s is %s", i.id, i.power)
-		}
-		a.c.setLifecycle(i, provider.InService)
-		if i.power != provider.Running {
-			a.c.watch(i)
-		}
-	})
-}
-
-// standby makes an EnterStandby or ExitStandby call.
-func (a API) standby(ctx context.Context, action, groupID string, ids []string, token string, fits func(caller, *instance) bool, move func(caller, *instance)) error {
-	c := a.c
-	return c.wire(ctx, action, groupID, ids, token, func(_ time.Time, who caller) error {
-		if err := c.tooMany(who, action, ids, 20); err != nil {
-			return err
-		}
-		all := params(groupID, ids)
-		if _, again, err := c.recall(who, action, token, all); again || err != nil {
-			return err
-		}
-		g, err := c.findGroup(action, groupID)
-		if err != nil {
-			return err
-		}
-		if g.state != provider.GroupActive {
-			return &APIError{Action: action, Code: "IncorrectScalingGroupStatus", HTTPStatus: 400, Message: string(g.state), Err: provider.ErrBusy}
-		}
-		if c.cfg.ActivitiesBlock && len(c.open(g)) > 0 {
-			return &APIError{Action: action, Code: "IncorrectScalingGroupStatus", HTTPStatus: 400, Message: "an activity is in progress", Err: provider.ErrBusy}
-		}
-		members, err := c.memberList(who, action, g, ids)
-		if err != nil && !c.cfg.PartialStandby {
-			return err
-		}
-		var fit []*instance
-		var unfit []string
-		for _, i := range members {
-			if fits(who, i) {
-				fit = append(fit, i)
-			} else {
-				unfit = append(unfit, i.id)
-			}
-		}
-		if len(unfit) > 0 {
-			state := c.instances[unfit[0]].lifecycle
-			err = c.refuse(who, action, "IncorrectInstanceStatus", 403, provider.ErrInvalidState, "is "+string(state), unfit...)
-		}
-		if err != nil && !c.cfg.PartialStandby {
-			return err
-		}
-		for _, i := range fit {
-			c.recordEffect(Effect{Action: action, CallID: who.callID, Token: token}, i)
-			move(who, i)
-		}
-		if err == nil {
-			c.remember(action, token, all, nil)
-		}
-		return err
-	})
+	_, err := a.Standby(ctx, StandbyRequest{Exit: true, GroupID: groupID, InstanceIDs: ids, Token: token})
+	return err
 }
 
 // SetInstancesProtection moves members between InService and Protected. One that is there already stays.

@@ -39,6 +39,7 @@ type Cloud struct {
 	byName   map[string][]*invocation // by command name
 
 	tokens    map[string]remembered
+	tags      map[string][]Tag // by instance or group
 	latencies map[string]time.Duration
 	draws     map[string]int
 	counts    map[string]int // last number given out, by prefix
@@ -74,6 +75,7 @@ func NewCloud(cfg Config) *Cloud {
 		commands:   make(map[string]*invocation),
 		byName:     make(map[string][]*invocation),
 		tokens:     make(map[string]remembered),
+		tags:       make(map[string][]Tag),
 		latencies:  make(map[string]time.Duration),
 		draws:      make(map[string]int),
 		counts:     make(map[string]int),

@@ -55,12 +55,20 @@ type Config struct {
 	PartialStandby bool
 	// ProtectedToStandby lets EnterStandby accept Protected instances.
 	ProtectedToStandby bool
+	// StandbyTwice makes EnterStandby accept instances that are in Standby already, and ExitStandby those that
+	// are in service; nothing happens to them. Otherwise they are unfit.
+	StandbyTwice bool
+	// StandbyActivities makes EnterStandby and ExitStandby scaling activities that are in progress until the call has answered.
+	StandbyActivities bool
 	// AutoStartAfterReplace starts instances by itself when their disk has been replaced.
 	AutoStartAfterReplace bool
 	// StopLetsScriptsRun makes StopInvocation cancel only what has not begun; a running script goes on.
 	// Otherwise it is killed.
 	StopLetsScriptsRun bool
-	// NoCommandLookup makes invocations impossible to find by their command's name.
+	// SilentAgentAccepted makes RunCommand accept instances whose agent is silent: a minute later the script ends
+	// Aborted on them, as not delivered. Otherwise the whole call is refused.
+	SilentAgentAccepted bool
+	// NoCommandLookup makes invocations of commands that were not kept impossible to find by their command's name.
 	NoCommandLookup bool
 	// ActivitiesBlock makes EnterStandby and ExitStandby answer "busy" while an activity is in progress.
 	ActivitiesBlock bool

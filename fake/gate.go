@@ -142,7 +142,11 @@ func (c *Cloud) wire(ctx context.Context, action, groupID string, targets []stri
 	var wake time.Time
 	var entry *Call
 	err := c.gather(ctx, action, groupID, targets, who.callID, func(now time.Time) {
-		v := c.match(now, action, groupID, targets, who.op)
+		turn := turnOf(ctx, now)
+		v := verdict{err: turn.Err}
+		if turn.Err == nil {
+			v = c.match(now, action, groupID, targets, who.op)
+		}
 		if direct {
 			entry = c.logCall(now, action, groupID, targets, token)
 		}
@@ -155,8 +159,11 @@ func (c *Cloud) wire(ctx context.Context, action, groupID string, targets []stri
 		default:
 			answer = v.err
 		}
-		d := v.delay
-		if !who.quick {
+		d := v.delay + turn.Delay
+		switch {
+		case turn.quick:
+			d += c.took("latency "+action, first(targets, groupID), c.cfg.Latency.Write)
+		case !who.quick:
 			d += c.latencyOf(action, first(targets, groupID))
 		}
 		if d > 0 {

@@ -49,6 +49,8 @@ type instance struct {
 	power provider.Power
 	next  provider.Power // what power becomes
 	at    time.Time      // when
+	// economical says that it was stopped in a way that gives its capacity back.
+	economical bool
 
 	os, arch, image string
 	keyPair         string
@@ -64,6 +66,7 @@ type instance struct {
 	replaceTo string // image; empty: the replacement comes to nothing
 
 	started  time.Time // last became Running
+	ceased   time.Time // last ceased to be Running
 	agentUp  time.Time // the agent answers from then on
 	agentOff time.Time // the agent is silent until then
 
