@@ -137,8 +137,11 @@ func (m *machine) applyAnswer(i *Instance, o *outcome, p *provider.Progress) {
 	}
 }
 
-// closeCall notes that the outcome of the open call is known.
+// closeCall notes that the outcome of the open call is known. What it has reached is noted by done.
 func (m *machine) closeCall(i *Instance) {
+	if i.Call != nil && i.Call.Op == opUnprotect {
+		i.Lifted = false
+	}
 	i.Call = nil
 	m.touch(i)
 }
@@ -148,6 +151,8 @@ func (m *machine) done(i *Instance, op string) {
 	i.Alone = false
 	*m.track(i) = track{fit: m.track(i).fit}
 	switch op {
+	case opUnprotect:
+		i.Lifted = true
 	case opEnter:
 		i.InStandby = true
 	case opExit:
@@ -200,6 +205,8 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.applyUnknown(i, err)
 	case provider.Unknown(err):
 		m.retryLater(i, err)
+	case c.acts() && c.resent(i.ID) && (p == nil || errors.Is(err, provider.ErrPermission)):
+		m.applyUnknown(i, err) // it says that this sending did nothing; an earlier one may have had its effect
 	default:
 		m.closeCallIf(i, c)
 		m.applyFailure(i, c, p, err)
@@ -350,6 +357,7 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 		m.retryLater(i, fmt.Errorf("%w: %s is %s", provider.ErrBusy, i.ID, s.Lifecycle))
 	case i.Missing:
 		i.Missing = false
+		i.Lifted = i.Lifted && s.Lifecycle != provider.Protected
 		m.touch(i)
 		m.retryLater(i, fmt.Errorf("%w: %s is a member (%s), but the call did not find it", provider.ErrTransient, i.ID, s.Lifecycle))
 	case i.Step == EnteringStandby:

@@ -70,7 +70,7 @@ func (m *machine) commandRows(c command) ([]*Instance, error) {
 	seen := make(map[string]bool, len(c.instances))
 	for _, id := range c.instances {
 		i := m.row(id)
-		if i == nil || i.Status == InstanceLeftover || i.Status == InstanceExcluded {
+		if i == nil || i.Status == InstanceLeftover || i.Status == InstanceExcluded || i.Status == InstancePending && i.Batch == 0 { // the last: of a plan that is not final
 			return nil, &OpError{string(c.name), clip(id), fmt.Errorf("%w %s", ErrUnknownInstance, m.t.ID)}
 		}
 		if !seen[id] {
@@ -152,6 +152,7 @@ func (m *machine) commandRestore(c command) error {
 	m.commanded(c, "")
 	m.t.Restore = &Restore{Filter: *c.filter, Since: m.now, Cause: ByOperator}
 	m.t.HoldsGroup = true
+	m.awaken()
 	m.stage("", "")
 	return nil
 }

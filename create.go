@@ -140,7 +140,7 @@ func (r *Runner) Create(ctx context.Context, spec Spec) (Summary, error) {
 			return op(err)
 		}
 		t.Instances, t.Ledger = rows, inheritLedger(prior)
-		s, err := r.add(ctx, t, prior, nil)
+		s, err := r.add(ctx, t, prior, ByOperator, nil)
 		if !errors.Is(err, ErrVersionConflict) {
 			if err != nil {
 				return op(err)
@@ -187,12 +187,12 @@ func sameTask(h *Head, t *Task) error {
 }
 
 // add puts a task in the store in place of prior, whose record is changed by change in the same transaction.
-func (r *Runner) add(ctx context.Context, t *Task, prior *Task, change func(*machine)) (Summary, error) {
+func (r *Runner) add(ctx context.Context, t *Task, prior *Task, by Cause, change func(*machine)) (Summary, error) {
 	now := time.Now().UTC().Round(0)
 	t.Schema, t.Status, t.CreatedAt, t.HoldsGroup, t.Version = SchemaVersion, StatusPending, now, true, 1
 	t.Nonce = newNonce()
 	t.EventSeq = 1
-	c := Creation{Task: t, Events: []Event{{Seq: 1, Time: now, Kind: EventCreated, Cause: ByOperator, Text: t.Spec.what()}}}
+	c := Creation{Task: t, Events: []Event{{Seq: 1, Time: now, Kind: EventCreated, Cause: by, Text: t.Spec.what()}}}
 	if prior != nil {
 		t.PriorID = prior.ID
 		m := newMachine(prior, r.env, now)
@@ -200,7 +200,7 @@ func (r *Runner) add(ctx context.Context, t *Task, prior *Task, change func(*mac
 			change(m)
 		}
 		m.t.NextID, m.t.Nonce = t.ID, newNonce()
-		m.event(Event{Kind: EventTakenOver, Cause: ByOperator, Text: fmt.Sprintf("task %s follows and owns what is left over", t.ID)})
+		m.event(Event{Kind: EventTakenOver, Cause: by, Text: fmt.Sprintf("task %s follows and owns what is left over", t.ID)})
 		priorChange := m.change()
 		c.Prior = &priorChange
 	}
@@ -231,6 +231,11 @@ func newNonce() string { return rand.Text() }
 // It returns a *[CommandError] that wraps ErrIllegalCommand and, more exactly, ErrIsRollback, ErrNotLatest or ErrNothingToRollBack;
 // and else the errors of Create.
 func (r *Runner) Rollback(ctx context.Context, taskID string, spec RollbackSpec) (Summary, error) {
+	return r.rollback(ctx, taskID, spec, ByOperator)
+}
+
+// rollback is Rollback at anybody's request.
+func (r *Runner) rollback(ctx context.Context, taskID string, spec RollbackSpec, by Cause) (Summary, error) {
 	for range commandTries {
 		t, source, tail, err := r.rollbackTask(ctx, taskID, &spec)
 		if err != nil {
@@ -246,9 +251,9 @@ func (r *Runner) Rollback(ctx context.Context, taskID string, spec RollbackSpec)
 		if err := accept(p, spec.PlanHash); err != nil {
 			return Summary{}, &OpError{"roll back", taskID, err}
 		}
-		s, err := r.add(ctx, t, tail, func(m *machine) {
+		s, err := r.add(ctx, t, tail, by, func(m *machine) {
 			if m.t.Status.Waiting() {
-				m.status(onRollback, ByOperator, "rolled back by task "+t.ID)
+				m.status(onRollback, by, "rolled back by task "+t.ID)
 				m.stage("", "")
 			}
 		})

@@ -182,8 +182,12 @@ func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
 func (d *driver) hook(c *call, o *outcome) {
 	h := &d.r.cfg.Hooks
 	if c.op == opRollbackTask {
+		by := ByPolicy // the limit of a pause
+		if p := c.summary.Pause; p != nil && p.Why == PausedByHook {
+			by = ByHook
+		}
 		_, o.err = bounded(d.callCtx, d.r.cfg.CallLimit, 0, func(ctx context.Context) (Summary, error) {
-			return d.r.Rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason})
+			return d.r.rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason}, by)
 		})
 		return
 	}

@@ -135,6 +135,39 @@ func (f *findings) capacity() {
 			return
 		}
 	}
+	if n := f.takesAll(); n > 0 && least > 0 {
+		f.add(SeverityError, FindCapacity, nil, "batch %d takes out every instance that serves, protected ones included; at least %d must stay in service", n, least)
+	}
+}
+
+// takesAll is the number of a batch that takes every instance out of service at once, those that are protected counted too; 0 if none does.
+func (f *findings) takesAll() int {
+	serves := func(i provider.Instance) bool {
+		return i.Lifecycle == provider.InService || i.Lifecycle == provider.Protected
+	}
+	all := 0
+	for _, i := range f.view.members {
+		if serves(i) {
+			all++
+		}
+	}
+	taken := 0
+	for n, size := range f.division.sizes {
+		out := 0
+		for _, i := range f.division.targets[taken : taken+size] {
+			if serves(i) {
+				out++
+			}
+		}
+		taken += size
+		if limit := f.spec.MaxInFlight; limit > 0 {
+			out = min(out, limit)
+		}
+		if out > 0 && out == all {
+			return n + 1
+		}
+	}
+	return 0
 }
 
 func (f *findings) leftovers(rows []Instance) {

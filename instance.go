@@ -426,6 +426,7 @@ func (m *machine) retry(i *Instance, fromStart bool, by Cause) {
 	if step != i.Step {
 		m.step(i, step)
 	}
+	i.Missing = step == EnteringStandby && i.Lifted // whether protection was really lifted is for the cloud to show
 	*m.track(i) = track{}
 }
 

@@ -112,7 +112,7 @@ func (r *Runner) take(ctx context.Context, taskID string) (*driver, error) {
 	d := &driver{r: r, start: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),
 		log: r.cfg.Logger.With("task", t.ID, "group", t.GroupID)}
 	d.m = newMachine(t, r.env, d.now())
-	if t.Lease.Owner != "" && !t.SavedAt.IsZero() {
+	if !t.SavedAt.IsZero() && (t.Lease.Owner != "" || !t.Status.Waiting()) {
 		d.m.credit(d.now().Sub(t.SavedAt)) // nobody drove it since: that time counts for no deadline
 	}
 	t.Lease = Lease{Owner: r.owner, Life: r.life(), Duration: r.cfg.Lease, Renewal: t.Lease.Renewal, Fence: t.Lease.Fence + 1}

@@ -281,7 +281,7 @@ func (m *machine) count(i *Instance, n int) {
 			return
 		}
 		p.Gone += n
-	case InstanceLeftover:
+	case InstanceLeftover, InstanceExcluded:
 		return
 	}
 	p.Total += n
@@ -360,12 +360,21 @@ func (m *machine) resume(on Trigger, by Cause, reason string) {
 		d := max(0, m.now.Sub(p.Since))
 		m.t.BatchSince, m.t.TaskSince = later(m.t.BatchSince, d), later(m.t.TaskSince, d)
 	}
+	m.awaken()
 	m.status(on, by, reason)
 	switch s := m.t.Stage; s {
 	case stageWorking, stageBefore, stageSuspended:
 		m.stage(Upgrading, stageOpening) // group and members may have changed in the meantime
 	default:
 		m.stage(m.t.Phase, s) // with its full time
+	}
+}
+
+// awaken notes that a task may have got something to do that nobody drives yet: the time until somebody does counts for no deadline.
+func (m *machine) awaken() {
+	if m.t.Lease.Owner == "" {
+		m.t.SavedAt = m.now
+		m.touchHead()
 	}
 }
 

@@ -208,6 +208,9 @@ func (m *machine) applyResuming(o *outcome) (done bool, err error) {
 		m.t.Ledger.Ours, m.t.Ledger.Call = nil, nil
 		return true, nil
 	}
+	if not := without(m.t.Ledger.Ours, o.group.Suspended); len(not) > 0 { // somebody else resumed them, or they never were
+		m.event(Event{Kind: EventProcesses, Cause: ByProvider, Text: "found not suspended, nothing to resume: " + joinProcesses(not)})
+	}
 	m.t.Ledger.Ours = both(m.t.Ledger.Ours, o.group.Suspended)
 	m.touchHead()
 	if len(m.t.Ledger.Ours) == 0 {
@@ -376,6 +379,7 @@ func (m *machine) applyPaused(o *outcome) {
 	case DecideCancel:
 		m.cancel(ByHook, "canceled by the pause hook", nil)
 	case DecideRollback:
+		m.event(Event{Kind: EventHook, Cause: ByHook, Text: "the pause hook asked for a rollback"})
 		m.t.Pause.Until, m.t.Pause.OnLimit = m.now, OnLimitRollback
 		m.t.WakeAt = m.now
 	}
@@ -442,6 +446,7 @@ func (m *machine) applyCanceling(o *outcome) {
 
 // cancel cancels the task.
 func (m *machine) cancel(by Cause, reason string, restore *Restore) {
+	m.awaken()
 	m.status(onCancel, by, reason)
 	if restore != nil {
 		m.t.Restore = restore

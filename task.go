@@ -93,7 +93,7 @@ type Head struct {
 	Touched bool `json:"touched,omitempty"`
 
 	Lease Lease `json:"lease,omitzero"`
-	// SavedAt is when a driver saved the task last.
+	// SavedAt is when a driver saved the task last, or when a command gave a task without a driver something to do.
 	SavedAt time.Time `json:"saved_at,omitzero"`
 	// WakeAt is when a task that has no owner wants to be looked at again; zero means never.
 	WakeAt time.Time `json:"wake_at,omitzero"`

@@ -159,7 +159,7 @@ func (m *machine) remember(i *Instance, s *provider.Instance) {
 func (m *machine) capacityProblem(g *provider.Group) string {
 	serving := 0
 	for _, i := range m.batch(m.t.Batch) {
-		if i.Status == InstancePending && !i.InStandby {
+		if i.Status == InstancePending && i.Before != nil && i.Before.Lifecycle == provider.InService { // g.InService counts neither Standby nor Protected
 			serving++
 		}
 	}

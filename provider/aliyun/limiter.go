@@ -1,0 +1,149 @@
+package aliyun
+
+import (
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Rate is how often an action may be called: PerSecond on the average, Burst at once. A negative PerSecond means without limit.
+// Burst zero means one second's worth.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
+// defaultRates are what calls are held to where [Config.Rates] says nothing. The documentation gives 2000 calls in 60 s for
+// EnterStandby, DescribeScalingInstances and DescribeScalingConfigurations, per account and region; all other figures are
+// unverified (they are in the Quota Center of the account) and chosen low.
+var defaultRates = map[string]Rate{
+	"DescribeScalingInstances":      {PerSecond: 25, Burst: 400},
+	"DescribeScalingConfigurations": {PerSecond: 25, Burst: 100},
+	"EnterStandby":                  {PerSecond: 25, Burst: 100},
+	"ReplaceSystemDisk":             {PerSecond: 5, Burst: 50},
+	"RunCommand":                    {PerSecond: 5, Burst: 50},
+}
+
+var (
+	defaultRead  = Rate{PerSecond: 10, Burst: 200}
+	defaultWrite = Rate{PerSecond: 10, Burst: 100}
+)
+
+// Bounds of what throttling does to a rate.
+const (
+	leastWait  = time.Second // after a call was throttled; also how long the rate stays before it is halved again
+	mostWait   = time.Minute // the service counts by the minute
+	leastRate  = 1.0         // calls a second
+	raiseParts = 20          // in so many steps, a second each, a rate is back where it was
+)
+
+// A limiter holds calls to rates, per action. It never sleeps.
+type limiter struct {
+	rates map[string]Rate
+	share float64
+
+	mu      sync.Mutex
+	buckets map[string]*bucket
+}
+
+// A bucket is the state of one action.
+type bucket struct {
+	full, rate float64 // calls a second: at most, and now
+	burst      float64
+	tokens     float64
+	at         time.Time // when tokens was right
+	until      time.Time // no call before
+	changed    time.Time // when rate was
+}
+
+func newLimiter(rates map[string]Rate, share float64) *limiter {
+	if share <= 0 {
+		share = 1
+	}
+	return &limiter{rates: rates, share: share, buckets: make(map[string]*bucket)}
+}
+
+func (l *limiter) rateOf(action string) Rate {
+	if r, ok := l.rates[action]; ok {
+		return r
+	}
+	if r, ok := l.rates["*"]; ok {
+		return r
+	}
+	if r, ok := defaultRates[action]; ok {
+		return r
+	}
+	if strings.HasPrefix(action, "Describe") {
+		return defaultRead
+	}
+	return defaultWrite
+}
+
+// bucket returns the action's bucket, filled up to now; nil if there is no limit. l.mu is held.
+func (l *limiter) bucket(action string, now time.Time) *bucket {
+	b := l.buckets[action]
+	if b == nil {
+		r := l.rateOf(action)
+		b = &bucket{full: r.PerSecond * l.share, burst: max(1, float64(r.Burst)*l.share), at: now, changed: now}
+		if r.Burst == 0 {
+			b.burst = max(1, b.full)
+		}
+		b.rate, b.tokens = b.full, b.burst
+		l.buckets[action] = b
+	}
+	if d := now.Sub(b.at).Seconds(); d > 0 {
+		b.tokens = min(b.burst, b.tokens+d*max(b.rate, 0))
+		b.at = now
+	}
+	return b
+}
+
+// take asks for n calls of an action at once. If they do not fit it says how long to wait. More than a burst is
+// granted when the bucket is full and paid back by later calls.
+func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	b := l.bucket(action, now)
+	if d := b.until.Sub(now); d > 0 {
+		return d, false
+	}
+	if b.full < 0 {
+		return 0, true
+	}
+	if need := min(float64(n), b.burst); b.tokens < need {
+		return max(time.Millisecond, time.Duration((need-b.tokens)/b.rate*float64(time.Second))), false
+	}
+	b.tokens -= float64(n)
+	return 0, true
+}
+
+// throttled takes note that the service has refused a call, and returns how long to wait.
+func (l *limiter) throttled(action string, after time.Duration) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	b := l.bucket(action, now)
+	after = min(max(after, leastWait), mostWait)
+	if until := now.Add(after); until.After(b.until) {
+		b.until = until
+	}
+	if b.full > 0 && (b.rate == b.full || now.Sub(b.changed) >= leastWait) { // calls that went out together count once
+		b.rate = min(b.full, max(leastRate*l.share, b.rate/2))
+		b.changed = now
+	}
+	b.tokens = min(b.tokens, 1)
+	return b.until.Sub(now)
+}
+
+// succeeded takes note that the service has accepted a call.
+func (l *limiter) succeeded(action string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	b := l.bucket(action, now)
+	if b.rate < b.full && now.Sub(b.changed) >= leastWait {
+		b.rate = min(b.full, b.rate+b.full/raiseParts)
+		b.changed = now
+	}
+}

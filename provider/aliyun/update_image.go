@@ -1,0 +1,305 @@
+package aliyun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aliyun/alibaba-cloud-sdk-go/services/ecs"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// imageJob is one call of Update for an image.
+type imageJob struct {
+	*Provider
+	groupID, imageID string
+	answers          answers
+	todo             map[string][]imageTarget // side effects to be made, by phase
+	feed             *source                  // read when first needed
+	img              *provider.Image          // read when first needed
+	imgRead          bool
+}
+
+// imageTarget is a target with what the cloud shows of it.
+type imageTarget struct {
+	provider.Target
+	view  instanceView
+	saved progressState
+}
+
+// instanceView is an instance and its system disk as the cloud shows them.
+type instanceView struct {
+	provider.Instance
+	disk diskView
+	// economical says that it was stopped in a way that gives its capacity back.
+	economical bool
+}
+
+// updateImage brings instances a step nearer to running an image.
+func (p *Provider) updateImage(ctx context.Context, groupID, imageID string, targets []provider.Target) (answers, error) {
+	j := imageJob{Provider: p, groupID: groupID, imageID: imageID, answers: make(answers, len(targets)), todo: make(map[string][]imageTarget)}
+	all, err := j.read(ctx, targets)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		if err := j.consider(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	if err := j.firstUserData(ctx, all); err != nil {
+		return nil, err
+	}
+	return j.answers, j.send(ctx)
+}
+
+// read reads the targets' states, instances and disks, and answers for those that have none.
+func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]imageTarget, error) {
+	found, err := j.describe(ctx, idsOf(targets))
+	if err != nil {
+		return nil, err
+	}
+	all := make([]imageTarget, 0, len(targets))
+	var wanted []diskQuery
+	for _, t := range targets {
+		i, exists := found[t.InstanceID]
+		saved, err := readState(t)
+		switch {
+		case !exists:
+			j.answers.fail(t.InstanceID, ofInstance(t.InstanceID, provider.ErrNotFound))
+			continue
+		case err != nil:
+			j.answers.fail(t.InstanceID, err)
+			continue
+		}
+		q := diskQuery{instanceID: t.InstanceID}
+		for _, id := range []string{saved.OldDisk, saved.NewDisk} {
+			if id != "" {
+				q.known = append(q.known, id)
+			}
+		}
+		wanted = append(wanted, q)
+		all = append(all, imageTarget{t, viewOf(i), saved})
+	}
+	disks, err := j.systemDisks(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	for n := range all {
+		t := &all[n]
+		d, ok := disks[t.InstanceID]
+		t.view.disk = d
+		// Between the release of the old disk and the making of the new one there may be none.
+		t.view.DiskReplacing = !ok || !d.inUse
+		if replaced := ok && t.saved.OldDisk != "" && d.ID != t.saved.OldDisk; replaced && d.imageID == j.imageID {
+			// The instance shows its image late, and may be locked until the replacement is over.
+			t.view.DiskReplacing = t.view.DiskReplacing || t.view.ImageID != j.imageID || len(t.view.Locks) > 0
+		}
+	}
+	return all, nil
+}
+
+func viewOf(i *ecs.Instance) instanceView {
+	return instanceView{Instance: asInstance(i, ""), economical: i.StoppedMode == "StopCharging"}
+}
+
+// consider decides about one target: an answer, or a side effect to be made.
+func (j *imageJob) consider(ctx context.Context, t imageTarget) error {
+	next, err := j.next(ctx, t)
+	if err != nil {
+		return err
+	}
+	if !due(t.Target, t.saved, next.act) || t.saved.OldDisk == "" {
+		j.answers[t.InstanceID] = next.progress()
+		return nil
+	}
+	if t.Stale { // the cloud shows that it has not happened
+		j.answers[t.InstanceID] = provider.Progress{
+			Err: fmt.Errorf("%s: instance %s: %w", next.act, t.InstanceID, provider.ErrNotBegun), State: t.saved.json(), Stopped: next.stopped,
+		}
+		return nil
+	}
+	if next.act == phaseReplace && len(j.todo[phaseReplace]) >= j.cfg.ReplaceTargets {
+		j.answers.unsent(t.Target, t.saved, fmt.Errorf("more than %d replacements in one call: %w", j.cfg.ReplaceTargets, provider.ErrBusy))
+		return nil
+	}
+	j.todo[next.act] = append(j.todo[next.act], t)
+	return nil
+}
+
+// next says what comes next for an instance: it follows from what the cloud shows and from the old disk that the state names.
+func (j *imageJob) next(ctx context.Context, t imageTarget) (step, error) {
+	v, saved := t.view, t.saved
+	s := step{state: saved}
+	s.state.Undo = saved.Undo || t.Stop
+	s.stopped = v.Power == provider.Stopping || v.Power == provider.Stopped
+	if saved.OldDisk == "" && !v.DiskReplacing { // otherwise it is somebody else's replacement, and the disk not yet the one to be replaced
+		s.state.OldDisk, s.state.SizeGiB = v.disk.ID, v.disk.SizeGiB
+		s.state.Encrypted, s.state.KMSKeyID = v.disk.Encrypted, v.disk.KMSKeyID
+		disk := v.disk.Disk
+		s.before = &provider.Before{ImageID: v.ImageID, Power: v.Power, KeyPair: v.KeyPair, Disk: &disk}
+	}
+	switch {
+	case v.DiskReplacing:
+		s.stopped = v.Power != provider.Running
+		s = s.waiting(phaseReplacing, waitReplace)
+		if saved.OldDisk == "" {
+			s.state = progressState{}
+		}
+		return s, nil
+	case v.Power == provider.Stopping:
+		return s.waiting(phaseStopping, waitStop), nil
+	case v.Power == provider.Starting || v.Power == provider.PowerPending:
+		return s.waiting(phaseStarting, waitStart), nil
+	case v.disk.ID != s.state.OldDisk:
+		return j.afterReplace(ctx, t, s)
+	}
+	return j.beforeReplace(ctx, t, s)
+}
+
+// waiting waits for something that the cloud shows to be under way.
+func (s step) waiting(phase string, after time.Duration) step {
+	s.wait, s.after, s.state.Phase, s.state.Unseen = phase, after, phase, 0
+	return s
+}
+
+// unseen waits for something that was accepted and does not show yet. over says that it has been waited for long enough.
+func (s step) unseen(phase string, after time.Duration, patience int) (_ step, over bool) {
+	s.wait, s.after, s.state.Phase = phase, after, phase
+	s.state.Unseen++
+	return s, s.state.Unseen > patience
+}
+
+// acting asks for a call that makes a side effect.
+func (s step) acting(phase string, limit int) step {
+	s.act, s.state.Phase, s.state.Unseen, s.limit = phase, phase, 0, limit
+	return s
+}
+
+// beforeReplace says what comes next for an instance that has its old disk and is Running or Stopped.
+func (j *imageJob) beforeReplace(ctx context.Context, t imageTarget, s step) (step, error) {
+	v, saved := t.view, t.saved
+	running := v.Power == provider.Running
+	switch {
+	case saved.Phase == phaseReplacing:
+		if late, over := s.unseen(phaseReplacing, waitReplace, patienceReplace); !over {
+			late.stopped = true
+			return late, nil
+		}
+		if !s.state.Undo {
+			return failed(s, phaseReplace, "the replacement of the system disk of %s came to nothing", v.ID), nil
+		}
+	case saved.Phase == phaseStopping && running:
+		if late, over := s.unseen(phaseStopping, waitStop, patienceStop); !over {
+			late.stopped = true
+			return late, nil
+		}
+	}
+	switch {
+	case s.state.Undo && running:
+		s.done = provider.NotUpdated
+		return s, nil
+	case s.state.Undo:
+		return j.starting(s, saved, v), nil
+	}
+	if err := j.unfit(ctx, v); err != nil {
+		if provider.Unknown(err) || provider.Retryable(err) { // the image could not be read
+			return s, err
+		}
+		s.err, s.state = err, progressState{}
+		return s, nil
+	}
+	if running {
+		return s.acting(phaseStop, 0), nil
+	}
+	return s.acting(phaseReplace, j.cfg.ReplaceTargets), nil
+}
+
+// starting starts an instance that is Stopped, unless it was started already and does not come up.
+func (j *imageJob) starting(s step, saved progressState, v instanceView) step {
+	if saved.Phase == phaseStarting {
+		if late, over := s.unseen(phaseStarting, waitStart, patienceStart); !over {
+			return late
+		}
+		return failed(s, phaseStart, "%s was started and is %s", v.ID, v.Power)
+	}
+	return s.acting(phaseStart, 0)
+}
+
+// afterReplace says what comes next for an instance that has its new disk and is Running or Stopped.
+func (j *imageJob) afterReplace(ctx context.Context, t imageTarget, s step) (step, error) {
+	v := t.view
+	s.state.Undo = false
+	if v.ImageID != j.imageID { // somebody else's replacement; a retry starts afresh
+		return failed(step{stopped: s.stopped}, "", "%s runs image %s", v.ID, clean(v.ImageID, nil)), nil
+	}
+	if v.Power != provider.Running {
+		return j.starting(s, t.saved, v), nil
+	}
+	if !s.state.UserData { // it came up by itself, or the answer to the start was lost
+		want, err := j.userDataOf(ctx, t.Before)
+		if err != nil {
+			return s, err
+		}
+		if want != "" {
+			has, err := j.userData(ctx, v.ID)
+			if err != nil {
+				return s, err
+			}
+			if !sameData(has, want) {
+				return s.acting(phaseStart, 0), nil
+			}
+		}
+	}
+	s.done = provider.Updated
+	return s, nil
+}
+
+// failed ends the update; a retry starts from the side effect phase.
+func failed(s step, phase, format string, args ...any) step {
+	s.err = fmt.Errorf(format+": %w", append(args, provider.ErrFailed)...)
+	s.state.Phase, s.state.Unseen, s.wait, s.act = phase, 0, "", ""
+	return s
+}
+
+// unfit says why the instance cannot take the image, before anything is done to it.
+func (j *imageJob) unfit(ctx context.Context, v instanceView) error {
+	if !j.imgRead {
+		images, err := j.images(ctx, j.imageID)
+		if err != nil {
+			return err
+		}
+		if v, ok := images[j.imageID]; ok {
+			j.img = &v.Image
+		}
+		j.imgRead = true
+	}
+	if err := unusable(j.img, j.imageID); err != nil {
+		return err
+	}
+	switch {
+	case len(v.Locks) > 0:
+		return fmt.Errorf("instance %s is locked (%v): %w", v.ID, v.Locks, provider.ErrInvalidState)
+	case v.Expired:
+		return fmt.Errorf("instance %s has expired: %w", v.ID, provider.ErrInvalidState)
+	case v.Power == provider.Stopped && v.economical:
+		return fmt.Errorf("instance %s was stopped in economical mode, its disk cannot be replaced; start it: %w", v.ID, provider.ErrInvalidState)
+	case j.img.SizeGiB > v.disk.SizeGiB:
+		return fmt.Errorf("image %s needs %d GiB, the disk of %s has %d: %w", clean(j.imageID, nil), j.img.SizeGiB, v.ID, v.disk.SizeGiB, provider.ErrInvalid)
+	}
+	return nil
+}
+
+// source is what feeds the group. Without a group the instance is the source.
+func (j *imageJob) source(ctx context.Context) (source, error) {
+	if j.feed == nil {
+		s, err := j.sourceOf(ctx, j.groupID)
+		if err != nil && !errors.Is(err, provider.ErrNotFound) {
+			return source{}, err
+		}
+		j.feed = &s
+	}
+	return *j.feed, nil
+}

@@ -1,0 +1,162 @@
+package boltstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// format is the number of the file's form: which buckets there are and how keys and values are made.
+const format = 1
+
+var (
+	bucketMeta = []byte("rollingupgrade") // "format" -> number
+	keyFormat  = []byte("format")
+)
+
+// makeFile makes a new file complete under another name and then gives it its name, so that whoever dies meanwhile, or
+// finds the disk full, leaves none behind that is half made. It does nothing if the file is there.
+func makeFile(path string, o Options) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".new*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(f.Chmod(o.Mode), f.Close()); err != nil {
+		return err
+	}
+	s, err := open(f.Name(), o)
+	if err != nil {
+		return err
+	}
+	if err := s.db.Close(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		// Not every file system has links. There, of two processes that make the file at once the later one wins.
+		if err := os.Rename(f.Name(), path); err != nil {
+			return err
+		}
+	}
+	if d, err := os.Open(dir); err == nil { // so that the name survives a power failure, where folders can be synced
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
+}
+
+// open opens a file that is there; an empty one becomes a store.
+func open(path string, o Options) (s *Store, err error) {
+	s = &Store{}
+	defer func() {
+		if err != nil && s.file != nil {
+			_ = s.file.Close() // where bbolt panicked; gives the lock back
+		}
+	}()
+	err = safely(func() error {
+		var err error
+		s.db, err = bolt.Open(path, o.Mode, &bolt.Options{Timeout: o.Timeout, FreelistType: bolt.FreelistMapType,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				f, err := os.OpenFile(name, flag, mode)
+				if s.file == nil {
+					s.file = f
+				}
+				return f, err
+			}})
+		if err != nil {
+			return err
+		}
+		if err := s.prepare(); err != nil {
+			return errors.Join(err, s.db.Close())
+		}
+		return nil
+	})
+	if isAny(err, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return s, err
+}
+
+func isAny(err error, classes ...error) bool {
+	for _, c := range classes {
+		if errors.Is(err, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare looks at what the file holds, and makes the buckets of an empty one.
+func (s *Store) prepare() error {
+	empty := false
+	err := s.db.View(func(tx *bolt.Tx) error {
+		info, err := s.file.Stat()
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: it has %d bytes, of %d", ErrCorrupt, info.Size(), tx.Size())
+		}
+		k, _ := tx.Cursor().First()
+		if empty = k == nil; empty {
+			return nil
+		}
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: it belongs to another program", ErrCorrupt)
+		}
+		n, err := strconv.Atoi(string(meta.Get(keyFormat)))
+		if err != nil {
+			return fmt.Errorf("%w: its format: %w", ErrCorrupt, err)
+		}
+		if n > format {
+			return fmt.Errorf("%w: %d, this version knows %d", ErrNewerFormat, n, format)
+		}
+		for _, b := range buckets {
+			if tx.Bucket(b) == nil {
+				return fmt.Errorf("%w: it has no bucket %s", ErrCorrupt, b)
+			}
+		}
+		return nil
+	})
+	if err != nil || !empty {
+		return err
+	}
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, b := range buckets {
+			if _, err := tx.CreateBucket(b); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keyFormat, []byte(strconv.Itoa(format)))
+	})
+}
+
+// safely turns the panics that bbolt answers a damaged file with into ErrCorrupt, and so the fault of
+// reading where a file that was cut short has no more bytes.
+func safely(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p}
+		}
+	}()
+	return f()
+}
+
+// A panicError is a panic of bbolt. It wraps ErrCorrupt.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("%v: %v", ErrCorrupt, e.value) }
+func (e *panicError) Unwrap() error { return ErrCorrupt }

@@ -1,0 +1,97 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"time"
+)
+
+// undoLimit is how long a ROLLBACK or a COMMIT may take whose caller's context is done; after that the connection is dropped.
+const undoLimit = 5 * time.Second
+
+// transact runs f in a transaction on a connection of its own. The statements that frame it are sent as such, because
+// then each has a context, the COMMIT too. An error that wraps ErrUnknownOutcome leaves open what
+// happened; after any other one nothing is changed.
+func (s *Store) transact(ctx context.Context, f func(*sql.Conn) error) error {
+	if s.turn != nil {
+		select {
+		case s.turn <- struct{}{}:
+			defer func() { <-s.turn }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it only goes back to the pool
+	if err := s.begin(ctx, conn); err != nil {
+		drop(conn)
+		return err
+	}
+	if err := f(conn); err != nil {
+		undo(ctx, conn)
+		return err
+	}
+	if err := commit(ctx, conn); err != nil {
+		undo(ctx, conn)
+		return err
+	}
+	return nil
+}
+
+// commit sends the COMMIT. When ctx is done before the answer is there it waits for it a little longer, because as long
+// as there is none nobody can say what happened.
+func commit(ctx context.Context, conn *sql.Conn) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		defer cancel()
+		_ = sleep(patient, undoLimit)
+	})()
+	if _, err := conn.ExecContext(patient, "COMMIT"); err != nil {
+		if cause := ctx.Err(); cause != nil {
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
+		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
+	return nil
+}
+
+func (s *Store) begin(ctx context.Context, conn *sql.Conn) error {
+	var begin []string
+	switch s.dialect {
+	case PostgreSQL:
+		begin = []string{"BEGIN ISOLATION LEVEL READ COMMITTED"}
+	case MySQL:
+		begin = []string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"}
+	default:
+		begin = []string{"BEGIN IMMEDIATE"}
+	}
+	for _, b := range begin {
+		if _, err := conn.ExecContext(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undo rolls back, or drops the connection, which does it too.
+func undo(ctx context.Context, conn *sql.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		drop(conn)
+	}
+}
+
+// drop closes a connection that cannot be trusted any more.
+func drop(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
