@@ -344,6 +344,7 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 	case i.Left:
 		m.applyLeft(i, s)
 	case s == nil:
+		i.Stopped = false
 		m.gone(i, "released")
 	case s.Lifecycle == "":
 		if s.Power != provider.Running && (i.Stopped || i.Underway) {
@@ -362,6 +363,8 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 		m.retryLater(i, fmt.Errorf("%w: %s is a member (%s), but the call did not find it", provider.ErrTransient, i.ID, s.Lifecycle))
 	case i.Step == EnteringStandby:
 		m.meetAgain(i, s)
+	case i.Step == Updating:
+		m.meetForUpdate(i, s)
 	case s.Lifecycle != provider.Standby:
 		i.InStandby = false // somebody moved it out of Standby
 		m.event(Event{Kind: EventForeignChange, Cause: ByProvider, InstanceID: i.ID, Batch: i.Batch, Text: "somebody else took it out of Standby"})
@@ -384,10 +387,22 @@ func (m *machine) meetAgain(i *Instance, s *provider.Instance) {
 	m.fail(i, fmt.Errorf("%w: %s is %s; somebody else changed it", errNotInService, i.ID, s.Lifecycle))
 }
 
+// meetForUpdate looks at an instance before each act of its update. One whose update has not begun must still be in Standby.
+func (m *machine) meetForUpdate(i *Instance, s *provider.Instance) {
+	if s.Lifecycle == provider.Standby || i.Underway {
+		m.track(i).fit, m.track(i).tries = true, 0
+		return
+	}
+	i.InStandby, i.State, i.Act, i.MaxTargets = false, nil, false, 0
+	m.event(Event{Kind: EventForeignChange, Cause: ByProvider, InstanceID: i.ID, Batch: i.Batch, Text: "somebody else took it out of Standby"})
+	m.fail(i, fmt.Errorf("%w: %s is %s; somebody else took it out of Standby before its update", provider.ErrInvalidState, i.ID, s.Lifecycle))
+}
+
 // applyLeft brings an instance that left the group while we had it stopped to run, then it is gone.
 func (m *machine) applyLeft(i *Instance, s *provider.Instance) {
 	switch {
 	case s == nil:
+		i.Stopped = false
 		m.gone(i, "released")
 	case s.Power == provider.Running:
 		i.Stopped = false

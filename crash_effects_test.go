@@ -75,7 +75,7 @@ func (v *invariants) effect(e fake.Effect) {
 	if n := v.made[key]; n > 1 && !v.repeatable(e, t) {
 		v.fault("I5: %s for the %d. time in attempt %d", e, n, r.Attempt)
 	}
-	v.order2(t, r, e)
+	v.presupposed(t, r, e)
 }
 
 // repeatable reports whether an effect may happen again in one attempt: others have undone it.
@@ -89,8 +89,8 @@ func (v *invariants) repeatable(e fake.Effect, t *shownTask) bool {
 	return v.foreign
 }
 
-// order2 holds I2: what an effect presupposes, and I1.
-func (v *invariants) order2(t *shownTask, r *shownRow, e fake.Effect) {
+// presupposed holds I2: what an effect presupposes, and I1.
+func (v *invariants) presupposed(t *shownTask, r *shownRow, e fake.Effect) {
 	bad := func(why string) { v.fault("I2: %s: %s (it is %s, %s)", e, why, e.Lifecycle, e.Power) }
 	switch e.Action {
 	case "EnterStandby":

@@ -228,7 +228,7 @@ func (o *operator) runToPause(id string) {
 func (o *operator) get(id string) *ru.Task {
 	t, err := o.g.store.Load(o.ctx, id)
 	if err != nil {
-		o.g.t.Fatal(err)
+		o.g.t.Fatal(err, o.g.inv.problems)
 	}
 	return t
 }

@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -118,7 +119,7 @@ func (g *rig) start(drives, late bool) *process {
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	cfg := g.cfg
 	cfg.Owner = p.name
-	if late {
+	if late && g.deaths > 0 {
 		cfg.Poll = 20 * time.Second // it only watches a lease that nobody renews
 	}
 	s := &crashStore{p: p}
@@ -349,4 +350,20 @@ func (c *crashProvider) Update(ctx context.Context, groupID string, u provider.U
 	return c.targets(ctx, "Update", targets, func(ctx context.Context) ([]provider.Progress, error) {
 		return c.p.g.cloud.Update(ctx, groupID, u, targets)
 	})
+}
+
+// report prints the history of a run that is replayed.
+func (g *rig) report() {
+	fmt.Fprintln(os.Stderr, "history of", g.strike)
+	for _, id := range g.inv.order {
+		for e, err := range g.store.Events(g.ctx(), id, 0) {
+			fmt.Fprintln(os.Stderr, id[:9], e.Seq, e.Time.Format("15:04:05.000"), e.Kind, e.Cause, e.InstanceID, e.From, e.To, e.Text, err)
+		}
+	}
+	for _, c := range g.cloud.Calls() {
+		fmt.Fprintln(os.Stderr, c)
+	}
+	for _, e := range g.cloud.Effects() {
+		fmt.Fprintln(os.Stderr, e)
+	}
 }

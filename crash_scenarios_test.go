@@ -21,8 +21,15 @@ func sweepSpec(script bool, batches int) ru.Spec {
 	return s
 }
 
+// failsOnce is an instance that fails the next update.
+func failsOnce() fake.Behavior {
+	return fake.Behavior{FailReplaces: 1, Scripts: []fake.ScriptResult{{ExitCode: 1}, {}}}
+}
+
 // once makes instance id fail the first update.
-func once(id string) func(*fake.Cloud) { return failing(id, 1) }
+func once(id string) func(*fake.Cloud) {
+	return func(c *fake.Cloud) { c.SetBehavior(id, failsOnce()) }
+}
 
 // always makes it fail every update.
 func always(id string) func(*fake.Cloud) {
@@ -75,6 +82,19 @@ func with(s ru.Spec, change func(*ru.Spec)) ru.Spec {
 	return s
 }
 
+// How much of the sweep a scenario belongs to: the small part is run with the race detector and with -short, the middle one by
+// default, and all of it with -sweep=full.
+var (
+	smallScenarios  = []string{"image cancel and restore in a batch", "script upgrade, retried and skipped", "script drained and verified"}
+	middleScenarios = append([]string{
+		"image upgrade", "image upgrade, retried and skipped", "image pauses", "image rollback of a waiting task", "image racing commands",
+		"image protected", "image set after the first batch, rolled back", "script upgrade", "script pauses, retried",
+		"script rollback of a waiting task", "script rollback of a task with failures", "script cancel and restore in a batch",
+		"script racing commands, told, one fails", "script upgrade, canceled instance, one at a time", "script, commands cannot be found",
+		"script cancel, then another task",
+	}, smallScenarios...)
+)
+
 func scenarios() []*scenario {
 	var all []*scenario
 	for _, script := range []bool{false, true} {
@@ -96,9 +116,9 @@ func kindScenarios(script bool) []*scenario {
 	every := func(s *ru.Spec) { s.Pause.Mode = ru.PauseEveryBatch }
 	first := func(s *ru.Spec) { s.Pause.Mode = ru.PauseFirstBatch }
 	return []*scenario{
-		{name: "upgrade", n: 6, small: true, act: func(o *operator) { o.lead(o.create(sweepSpec(script, 3))) }},
+		{name: "upgrade", n: 6, act: func(o *operator) { o.lead(o.create(sweepSpec(script, 3))) }},
 		{name: "upgrade, retried", n: 5, failing: "i-0003", setup: once("i-0003"), act: func(o *operator) { o.lead(o.create(sweepSpec(script, 2))) }},
-		{name: "upgrade, retried and skipped", n: 4, failing: "i-0003", setup: always("i-0003"), small: true, act: func(o *operator) { o.lead(o.create(sweepSpec(script, 2))) }},
+		{name: "upgrade, retried and skipped", n: 4, failing: "i-0003", setup: always("i-0003"), act: func(o *operator) { o.lead(o.create(sweepSpec(script, 2))) }},
 		{name: "upgrade, canceled instance, one at a time", n: 4, failing: "i-0002", setup: always("i-0002"), deaf: true, act: func(o *operator) {
 			o.decide = func(*ru.Instance) ru.Command { return ru.CommandCancelInstances }
 			id := o.create(with(sweepSpec(script, 2), func(s *ru.Spec) { s.MaxInFlight = 1 }))
@@ -109,10 +129,15 @@ func kindScenarios(script bool) []*scenario {
 		{name: "pauses", n: 4, deaf: true, act: func(o *operator) { o.lead(o.create(with(sweepSpec(script, 3), every))) }},
 		{name: "pauses, retried", n: 4, failing: "i-0004", setup: once("i-0004"), act: func(o *operator) { o.lead(o.create(with(sweepSpec(script, 2), every))) }},
 		{name: "rollback", n: 4, act: rollBackAtEnd(sweepSpec(script, 2), ru.RollbackSpec{})},
-		{name: "rollback, retried", n: 3, failing: "i-0002", setup: failingLater("i-0002"), act: rollBackAtEnd(sweepSpec(script, 2), ru.RollbackSpec{})},
+		{name: "rollback, retried", n: 3, failing: "i-0002", act: func(o *operator) {
+			id := o.create(sweepSpec(script, 2))
+			o.lead(id)
+			o.g.cloud.SetBehavior("i-0002", failsOnce())
+			o.lead(o.rollback(id, ru.RollbackSpec{ClientToken: "back"}))
+		}},
 		{name: "rollback of a waiting task", n: 4, act: rollBackAtPause(with(sweepSpec(script, 2), first), ru.RollbackSpec{Batches: ru.InBatches(2)})},
 		{name: "rollback of a task with failures", n: 4, failing: "i-0002", setup: always("i-0002"), act: rollBackAtPause(with(sweepSpec(script, 1), func(s *ru.Spec) { s.MinInService = -1 }), ru.RollbackSpec{Scope: ru.ScopeAttempted, Batches: ru.InBatches(2)})},
-		{name: "cancel and restore in a batch", n: 6, varies: []string{"i-0003", "i-0004"}, small: true, act: func(o *operator) {
+		{name: "cancel and restore in a batch", n: 6, varies: []string{"i-0003", "i-0004"}, act: func(o *operator) {
 			o.when(updating("i-0004"), func(id string) { o.must("cancel", o.command(id, cancelAndRestore)) })
 			o.lead(o.create(sweepSpec(script, 3)))
 		}},
@@ -150,7 +175,7 @@ func kindScenarios(script bool) []*scenario {
 			})
 			o.lead(o.create(sweepSpec(script, 2)))
 		}},
-		{name: "drained and verified", n: 3, small: true, cfg: ru.Config{Hooks: ru.Hooks{Verify: healthyLater()}}, act: func(o *operator) {
+		{name: "drained and verified", n: 3, cfg: ru.Config{Hooks: ru.Hooks{Verify: alwaysHealthy()}}, act: func(o *operator) {
 			o.lead(o.create(with(sweepSpec(script, 2), func(s *ru.Spec) { s.Drain, s.Verify.Successes = 30*time.Second, 2 })))
 		}},
 		{name: "protected", n: 5, setup: func(c *fake.Cloud) {
@@ -161,16 +186,8 @@ func kindScenarios(script bool) []*scenario {
 	}
 }
 
-// failingLater makes the second update of an instance fail.
-func failingLater(id string) func(*fake.Cloud) {
-	return func(c *fake.Cloud) {
-		c.SetBehavior(id, fake.Behavior{Scripts: []fake.ScriptResult{{}, {ExitCode: 1}, {}}})
-		c.After(time.Second, func(w *fake.World) {})
-	}
-}
-
-// healthyLater calls instances healthy, whoever asks.
-func healthyLater() func(context.Context, ru.Summary, []string) ([]ru.Verdict, error) {
+// alwaysHealthy calls all instances healthy.
+func alwaysHealthy() func(context.Context, ru.Summary, []string) ([]ru.Verdict, error) {
 	return func(_ context.Context, _ ru.Summary, ids []string) ([]ru.Verdict, error) {
 		var all []ru.Verdict
 		for _, id := range ids {

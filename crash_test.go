@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"flag"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,7 +18,7 @@ import (
 )
 
 var (
-	sweepFlag = flag.String("sweep", "", "how much of the crash sweep to run: full, or part (the default with -race and -short)")
+	sweepFlag = flag.String("sweep", "", "how much of the crash sweep to run: small (the default with -race and -short), middle (the default), full, or a part of a scenario's name")
 	pointFlag = flag.String("point", "", "run only the points of the sweep whose name contains this")
 )
 
@@ -38,8 +39,6 @@ type scenario struct {
 	// unknown says that the outcome of an update may stay unknown, and roughLate that it may where the next process comes late;
 	// then the operator retries it. The number of attempts and scripts is not compared there.
 	unknown, roughLate bool
-	// small scenarios are also run where time is short.
-	small bool
 }
 
 // ending is what is left of a run: what must be the same with and without a strike.
@@ -55,8 +54,6 @@ type ending struct {
 
 // quick are the durations of the model: short, so that a run has few looks.
 var quick = fake.Steps{Stop: 6 * time.Second, Replace: 15 * time.Second, Start: 6 * time.Second, Agent: 2 * time.Second, Script: 5 * time.Second}
-
-var dump func(g *rig)
 
 // play runs a scenario in a bubble of its own, with or without a strike.
 func (s *scenario) play(t *testing.T, at strike) (e ending) {
@@ -80,8 +77,8 @@ func (s *scenario) play(t *testing.T, at strike) (e ending) {
 		g.inv.end()
 		o.checkCommands()
 		e = s.ending(g)
-		if dump != nil {
-			dump(g)
+		if *pointFlag != "" && testing.Verbose() {
+			g.report()
 		}
 		for _, p := range []*process{g.driver, o.clerk} {
 			if p != nil {
@@ -244,27 +241,39 @@ func (s *scenario) judge(t *testing.T, base ending, at strike, e ending) bool {
 
 // TestCrashSweep_N1_N2_N3_N4_N5 strikes at every call and every save of every scenario.
 func TestCrashSweep_N1_N2_N3_N4_N5(t *testing.T) {
-	full := *sweepFlag == "full" || *sweepFlag == "" && !raceEnabled && !testing.Short()
+	part := *sweepFlag
+	switch {
+	case part != "":
+	case raceEnabled || testing.Short():
+		part = "small"
+	default:
+		part = "middle"
+	}
 	var swept atomic.Int64
+	all := scenarios()
+	var chosen []*scenario
+	for _, s := range all {
+		if part == "full" || part == "middle" && slices.Contains(middleScenarios, s.name) || part == "small" && slices.Contains(smallScenarios, s.name) ||
+			strings.Contains(s.name, part) {
+			chosen = append(chosen, s)
+		}
+	}
+	if len(chosen) == 0 || part == "middle" && len(chosen) != len(middleScenarios) || part == "small" && len(chosen) != len(smallScenarios) {
+		t.Fatalf("-sweep=%s chooses %d of %d scenarios", part, len(chosen), len(all))
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many short lives
 	t.Run("scenarios", func(t *testing.T) {
-		for _, s := range scenarios() {
+		for _, s := range chosen {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				if !full && !s.small {
-					return // said below
-				}
 				swept.Add(int64(s.sweep(t)))
 			})
 		}
 	})
-	if full {
-		t.Logf("swept %d points, all there are", swept.Load())
-		if *pointFlag == "" && !t.Failed() && swept.Load() < 10_000 {
-			t.Errorf("swept %d points, at least 10000 are wanted", swept.Load())
-		}
-		return
+	t.Logf("swept %d points of %d of %d scenarios (-sweep=%s)", swept.Load(), len(chosen), len(all), part)
+	if (part == "full" || part == "middle") && *pointFlag == "" && !t.Failed() && swept.Load() < 10_000 {
+		t.Errorf("swept %d points, at least 10000 are wanted", swept.Load())
 	}
-	t.Logf("swept %d points of the small scenarios; all scenarios with -sweep=full", swept.Load())
 }
 
 func (s *scenario) sweep(t *testing.T) int {

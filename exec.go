@@ -307,6 +307,7 @@ func (o *observer) work() {
 func (o *observer) call(s Summary, e Event) {
 	o.lock()
 	defer o.unlock()
+	//nolint:forbidigo // events already saved are observed even if the caller's context is done
 	_, err := bounded(context.Background(), o.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
 		o.r.cfg.Hooks.Transition(ctx, s, e)
 		return struct{}{}, nil

@@ -95,15 +95,19 @@ func (t *Task) idle(c Command) bool {
 // waits says what the task waits for, since when and until when.
 func (t *Task) waits() (does, time.Time, time.Time) {
 	var never time.Time
+	var p Pause
+	if t.Pause != nil {
+		p = *t.Pause
+	}
 	switch {
 	case t.Restore.Active() && t.Status.Ended():
 		return does{"what was left over to be put back", "等待遗留项恢复完成"}, t.Restore.Since, never
 	case t.Status == StatusPending:
 		return does{"a Runner to begin (Run or Serve)", "等待 Runner 开始执行（Run 或 Serve）"}, t.CreatedAt, never
 	case t.Status == StatusBatchPaused:
-		return does{"the operator: " + t.Pause.Text, "等待操作者（批次暂停）：" + t.Pause.Text}, t.Pause.Since, t.Pause.Until
+		return does{"the operator: " + p.Text, "等待操作者（批次暂停）：" + p.Text}, p.Since, p.Until
 	case t.Status == StatusFailurePaused:
-		return does{"decisions about failed instances: " + t.Pause.Text, "等待对失败实例的决定（失败暂停）：" + t.Pause.Text}, t.Pause.Since, t.Pause.Until
+		return does{"decisions about failed instances: " + p.Text, "等待对失败实例的决定（失败暂停）：" + p.Text}, p.Since, p.Until
 	case t.Status == StatusCanceling:
 		n := t.Progress.Running
 		return does{fmt.Sprintf("%d instances at work to come to a safe end", n), fmt.Sprintf("等待 %d 台执行中的实例到达安全点", n)}, t.StageSince, t.StageSince.Add(t.Spec.updateTimeout())

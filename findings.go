@@ -98,7 +98,7 @@ func (f *findings) members() {
 	osType, script := "", f.spec.Update.Script
 	var wrong []string
 	for _, i := range f.division.targets {
-		if i.Power != provider.Running && i.Power != "" {
+		if i.Power != provider.Running && i.Power != "" && i.Lifecycle != provider.Standby { // one taken over in Standby may be Stopped
 			stopped = append(stopped, i.ID)
 		}
 		if len(i.Locks) > 0 {

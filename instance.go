@@ -217,6 +217,9 @@ func (m *machine) need(i *Instance) *bucket {
 		m.wake(t.nextAt)
 		return nil
 	case Updating:
+		if i.Act && !t.fit && !m.winding(i) { // it may have left Standby or the group since the last look
+			return &bucket{op: opLook, limit: l.Instances}
+		}
 		limit := l.Update
 		if i.MaxTargets > 0 && (limit == 0 || i.MaxTargets < limit) {
 			limit = i.MaxTargets
@@ -283,7 +286,7 @@ func (m *machine) name(op string, stop bool, rows []*Instance) {
 		if op == opUnprotect {
 			i.Lifted = true // from here on it may be
 		}
-		m.track(i).fresh = true
+		m.track(i).fresh, m.track(i).fit = true, false // the next call wants a look of its own
 		m.touch(i)
 	}
 }

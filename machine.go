@@ -57,7 +57,7 @@ type track struct {
 	since  time.Time // when phase began
 	phase  string
 	seen   *provider.Instance // restore: what the last look showed
-	fit    bool               // the last look showed that it can go back in service
+	fit    bool               // the last look showed that the next step may be taken: an act of its update, or the way back in service
 }
 
 // newMachine returns a machine for t, which it owns from now on.
@@ -309,17 +309,6 @@ func (i *Instance) undecided() bool { return i.Status == InstanceFailed && i.Mar
 
 // began reports whether a side effect of the update may have been made.
 func (i *Instance) began() bool { return i.Begun || i.Call != nil && i.Call.Op == opUpdate }
-
-// final reports whether nothing more is done to the row without a command.
-func (i *Instance) final() bool {
-	switch i.Status {
-	case InstanceSucceeded, InstanceGone, InstanceLeftover:
-		return true
-	case InstanceFailed:
-		return i.Mark != ""
-	}
-	return false
-}
 
 // batch returns the rows of a batch: they stand together.
 func (m *machine) batch(n int) []Instance {

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,28 +105,13 @@ func playRandom(t *testing.T, seed uint64) *schedule {
 		time.Sleep(10 * time.Minute)
 		if len(s.g.inv.problems) > 0 {
 			if *randomSeed != 0 {
-				s.report()
+				s.g.report()
 			}
 			t.Errorf("seed %d (replay with -random.seed=%d):\n\t%s\nschedule: %s", seed, seed,
 				strings.Join(s.g.inv.problems, "\n\t"), strings.Join(s.notes, "; "))
 		}
 	})
 	return s
-}
-
-// report prints the history of a schedule that is replayed.
-func (s *schedule) report() {
-	for _, id := range s.g.inv.order {
-		for e, err := range s.g.store.Events(s.g.ctx(), id, 0) {
-			fmt.Fprintln(os.Stderr, id[:9], e.Seq, e.Time.Format("15:04:05.000"), e.Kind, e.Cause, e.InstanceID, e.From, e.To, e.Text, err)
-		}
-	}
-	for _, c := range s.g.cloud.Calls() {
-		fmt.Fprintln(os.Stderr, c)
-	}
-	for _, e := range s.g.cloud.Effects() {
-		fmt.Fprintln(os.Stderr, e)
-	}
 }
 
 func (s *schedule) note(format string, args ...any) {

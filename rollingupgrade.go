@@ -108,7 +108,7 @@ func (c *Config) validate() error {
 	}
 	check.text("Config.Owner", c.Owner, maxText)
 	for k, u := range c.Kinds {
-		check.id("Config.Kinds", string(k), true)
+		check.id("Config.Kinds", string(k))
 		if k == provider.ImageUpdate || k == provider.ScriptUpdate {
 			check.field("Config.Kinds", fmt.Sprintf("%s is the provider's own kind", k))
 		}
@@ -182,7 +182,7 @@ func (r *Runner) do(ctx context.Context, taskID string, c command, req []Request
 	case len(req) == 1:
 		id = req[0]
 		check := &checker{}
-		check.id("RequestID", string(id), true)
+		check.id("RequestID", string(id))
 		if len(check.errs) > 0 {
 			return wrap(check.errs[0])
 		}
@@ -325,7 +325,7 @@ func (r *Runner) Restore(ctx context.Context, taskID string, filter RestoreFilte
 func (f *RestoreFilter) validate() error {
 	check := &checker{}
 	for i, id := range f.InstanceIDs {
-		check.id(fmt.Sprintf("RestoreFilter.InstanceIDs[%d]", i), id, true)
+		check.id(fmt.Sprintf("RestoreFilter.InstanceIDs[%d]", i), id)
 	}
 	for i, k := range f.Kinds {
 		switch k {

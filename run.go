@@ -106,10 +106,7 @@ func (d *driver) drive(ctx context.Context) error {
 		for _, c := range calls {
 			d.begin(c)
 		}
-		switch stop, err := d.wait(ctx, stopping); {
-		case err != nil:
-			return err
-		case stop:
+		if d.wait(ctx, stopping) {
 			stopping = true
 		}
 	}
@@ -124,7 +121,7 @@ func (d *driver) slots() int {
 const gather = time.Millisecond
 
 // wait waits for outcomes and applies them, or for the time when there is something to do. It reports true when ctx is done.
-func (d *driver) wait(ctx context.Context, stopping bool) (stop bool, err error) {
+func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 	timer := time.NewTimer(d.pause())
 	defer timer.Stop()
 	done := ctx.Done()
@@ -139,16 +136,18 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool, err error)
 		select {
 		case o := <-d.results:
 			d.take(o)
-			return false, nil
+			return false
 		case <-d.woken:
-			return false, d.refresh(context.WithoutCancel(ctx))
+			d.refresh(context.WithoutCancel(ctx))
+			return false
 		case <-timer.C:
 			if stopping {
-				return false, nil
+				return false
 			}
-			return false, d.refresh(ctx)
+			d.refresh(ctx)
+			return false
 		case <-done:
-			return true, nil
+			return true
 		case <-grace:
 			d.stopCalls()
 			grace = nil
@@ -204,16 +203,15 @@ func (d *driver) take(first *outcome) {
 }
 
 // refresh loads the record again if somebody else has saved it.
-func (d *driver) refresh(ctx context.Context) error {
+func (d *driver) refresh(ctx context.Context) {
 	h, err := d.r.store.Head(ctx, d.m.t.ID)
 	if err != nil {
 		d.log.Warn("look at task", "err", err)
-		return nil // the next save tells
+		return // the next save tells
 	}
 	if h.Version != d.m.t.Version {
 		d.resaved = true
 	}
-	return nil
 }
 
 // save writes the changes of the turn. It reports true if the record has to be loaded again.
@@ -241,14 +239,14 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 			switch {
 			case herr != nil:
 				d.log.Warn("save task", "err", err)
-				if err := d.backOff(try, began); err != nil {
+				if err := d.backOff(try); err != nil {
 					return false, err
 				}
 				continue
 			case h.Nonce == t.Nonce:
 				err = nil
 			case h.Version == change.Head.Version-1:
-				if err := d.backOff(try, began); err != nil {
+				if err := d.backOff(try); err != nil {
 					return false, err
 				}
 				continue
@@ -272,10 +270,11 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 }
 
 // backOff waits before the next try of a save. A driver whose lease is over stops trying: somebody else may own the task.
-func (d *driver) backOff(try int, began time.Time) error {
+func (d *driver) backOff(try int) error {
 	if d.leaseLeft() <= 0 {
 		return fmt.Errorf("%w: the store could not be reached for the time of the lease", ErrLeaseLost)
 	}
+	//nolint:forbidigo // what was decided must be saved whatever the caller's context says; the lease bounds it
 	time.Sleep(min(d.r.delay(try), max(d.leaseLeft(), time.Millisecond)))
 	return nil
 }
@@ -288,7 +287,7 @@ func (d *driver) reload(ctx context.Context) error {
 		if errors.Is(err, ErrTaskNotFound) || errors.Is(err, ErrNewerSchema) {
 			return err
 		}
-		if err := d.backOff(try, time.Now()); err != nil {
+		if err := d.backOff(try); err != nil {
 			return err
 		}
 		t, err = d.r.load(context.WithoutCancel(ctx), d.m.t.ID)

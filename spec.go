@@ -142,6 +142,12 @@ func (s *Spec) updateTimeout() time.Duration {
 // hash names what the spec asks for, its client token aside.
 func (s Spec) hash() string {
 	s.ClientToken = ""
+	if len(s.Targets.Include) == 0 {
+		s.Targets.Include = nil // an empty list asks for the same as none
+	}
+	if len(s.Targets.Exclude) == 0 {
+		s.Targets.Exclude = nil
+	}
 	return hashOf(s)
 }
 
@@ -159,7 +165,7 @@ func hashOf(v any) string {
 // is a *[FieldError] (ErrInvalid). Own kinds of update are checked by New's Config, not here.
 func (s *Spec) Validate() error {
 	c := &checker{}
-	c.id("Spec.GroupID", s.GroupID, true)
+	c.id("Spec.GroupID", s.GroupID)
 	c.text("Spec.Description", s.Description, MaxDescription)
 	c.text("Spec.ClientToken", s.ClientToken, maxText)
 	c.text("Spec.PlanHash", s.PlanHash, maxText)
@@ -218,9 +224,9 @@ func (c *checker) text(name, s string, limit int) {
 	}
 }
 
-func (c *checker) id(name, s string, must bool) {
+func (c *checker) id(name, s string) {
 	switch {
-	case s == "" && must:
+	case s == "":
 		c.field(name, "must be set")
 	case s != strings.TrimSpace(s):
 		c.field(name, "has white space around it")
@@ -242,7 +248,7 @@ func (c *checker) duration(name string, d time.Duration) {
 }
 
 func (c *checker) update(name string, u Update) {
-	c.id(name+".Kind", string(u.Kind), true)
+	c.id(name+".Kind", string(u.Kind))
 	if u.Image != nil && u.Kind != provider.ImageUpdate {
 		c.field(name+".Image", fmt.Sprintf("is set, but the kind is %q", clip(string(u.Kind))))
 	}
@@ -255,7 +261,7 @@ func (c *checker) update(name string, u Update) {
 			c.field(name+".Image", "must be set")
 			return
 		}
-		c.id(name+".Image.ImageID", u.Image.ImageID, true)
+		c.id(name+".Image.ImageID", u.Image.ImageID)
 	case provider.ScriptUpdate:
 		if u.Script == nil {
 			c.field(name+".Script", "must be set")
@@ -293,7 +299,7 @@ func (c *checker) script(name string, s *provider.ScriptSpec) {
 		c.field(name+".Parameters", fmt.Sprintf("%d parameters; at most 10", len(s.Parameters)))
 	}
 	for k, v := range s.Parameters {
-		c.id(name+".Parameters", k, true)
+		c.id(name+".Parameters", k)
 		c.text(name+".Parameters", v, MaxScript)
 	}
 }
@@ -350,13 +356,13 @@ func (c *checker) limit(name string, d time.Duration, o PauseOutcome, legal ...P
 func (c *checker) targets(name string, t TargetSpec) {
 	excluded := make(map[string]bool, len(t.Exclude))
 	for i, id := range t.Exclude {
-		c.id(fmt.Sprintf("%s.Exclude[%d]", name, i), id, true)
+		c.id(fmt.Sprintf("%s.Exclude[%d]", name, i), id)
 		excluded[id] = true
 	}
 	seen := make(map[string]bool, len(t.Include))
 	for i, id := range t.Include {
 		at := fmt.Sprintf("%s.Include[%d]", name, i)
-		c.id(at, id, true)
+		c.id(at, id)
 		if excluded[id] {
 			c.field(at, fmt.Sprintf("%s is excluded too", clip(id)))
 		}

@@ -239,6 +239,31 @@ func TestS15_NoTrafficDuringTheUpdate(t *testing.T) {
 	}
 }
 
+// An instance that somebody else puts back in service before its update has begun is not updated there.
+func TestS15_NotUpdatedOutsideOfStandby(t *testing.T) {
+	for kind, spec := range map[string]ru.Spec{"image": imageSpec(2, drain(5*time.Minute)), "script": scriptSpec(2, drain(5*time.Minute))} {
+		bubbled(t, kind, func(t *testing.T) {
+			b := demoBed(t, 2)
+			id := b.create(spec)
+			wait := b.start(id)
+			b.untilStep(id, "i-0001", ru.Draining)
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.InService, "i-0001") })
+			task := wait()
+			b.wantStatus(task, ru.StatusFailurePaused)
+			diff(t, "effects", []string{"EnterStandby"}, b.effects("i-0001"))
+			if e := rowOf(task, "i-0001").Error; e == nil || !strings.Contains(e.Text, "somebody else took it out of Standby") {
+				t.Errorf("error: %+v", e)
+			}
+			// A retry takes it to Standby once more.
+			b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+			b.runTo(id, ru.StatusSucceeded)
+			diff(t, "times in Standby", 2, b.cloud.CountEffects("EnterStandby", "i-0001"))
+			diff(t, "times back in service", 1, b.exits("i-0001"))
+			diff(t, "in service", idRange(1, 2), b.inState(provider.InService))
+		})
+	}
+}
+
 // exits demands that every ExitStandby met an instance that is Running with no replacement open, and says how many there were.
 func (b *bed) exits(instanceID string) int {
 	b.t.Helper()
@@ -311,6 +336,16 @@ func TestS15_OnlyRunningInstancesGoBack(t *testing.T) {
 		if took := time.Since(began); took > 7*time.Minute {
 			t.Errorf("it took %s", took)
 		}
+	})
+	bubbled(t, "one that stops while its way back is throttled", func(t *testing.T) {
+		b := demoBed(t, 2)
+		b.cloud.Inject(fake.Throttle("ExitStandby", 2))
+		id := b.create(scriptSpec(2))
+		wait := b.start(id)
+		b.until(id, "throttled", func(*ru.Task) bool { return slices.Contains(b.ops(), "ExitStandby") })
+		b.cloud.Now(func(w *fake.World) { w.SetPower(provider.Stopped, "i-0001") })
+		b.wantStatus(wait(), ru.StatusFailurePaused)
+		diff(t, "times back in service", 0, b.exits("i-0001"))
 	})
 	bubbled(t, "one whose disk is being replaced", func(t *testing.T) {
 		v := &verifier{}

@@ -127,6 +127,7 @@ func (m *machine) meetInstances(shown []provider.Instance) {
 		s := seen[i.ID]
 		switch {
 		case s == nil:
+			i.Stopped = false
 			m.gone(i, "released")
 		case s.Lifecycle == "":
 			m.gone(i, "left the group")

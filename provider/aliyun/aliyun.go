@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -210,7 +211,8 @@ const (
 	opUpdate  = "Update"
 )
 
-// perTarget runs a method that answers per target.
+// perTarget runs a method that answers per target. An error of f says that it made no side effect: it is returned for what could
+// not be read beforehand. Unless the call may have been sent before, that is certain.
 func perTarget(ctx context.Context, op string, targets []provider.Target, limit int, f func([]provider.Target) (answers, error)) ([]provider.Progress, error) {
 	if len(targets) == 0 {
 		return nil, ctx.Err()
@@ -220,6 +222,10 @@ func perTarget(ctx context.Context, op string, targets []provider.Target, limit 
 		return nil, err
 	}
 	got, err := f(fit)
+	acts := targets[0].CallID != "" && !slices.ContainsFunc(targets, func(t provider.Target) bool { return t.Resent || t.Stale })
+	if err != nil && acts && provider.Unknown(err) {
+		return nil, fmt.Errorf("%w: %w", provider.ErrNotBegun, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package aliyun
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -89,6 +90,25 @@ func (p *Provider) ask(ctx context.Context, action string, n int) error {
 	return nil
 }
 
+// askMore asks the limiter for n calls that go on with a list.
+func (p *Provider) askMore(ctx context.Context, action string, n int) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	if wait, ok := p.limit.takeMore(action, n); !ok {
+		return held(action, wait)
+	}
+	return nil
+}
+
+// askPage asks for the page of a list: the first one, or a further one.
+func (p *Provider) askPage(ctx context.Context, action string, first bool) error {
+	if first {
+		return p.ask(ctx, action, 1)
+	}
+	return p.askMore(ctx, action, 1)
+}
+
 // send makes one call that the limiter has granted.
 func (p *Provider) send(ctx context.Context, req requests.AcsRequest, resp responses.AcsResponse, secrets ...string) error {
 	action := req.GetActionName()
@@ -108,12 +128,12 @@ func (p *Provider) send(ctx context.Context, req requests.AcsRequest, resp respo
 	err = p.exchange(ctx, resolved{cred}, req, resp)
 	if err != nil {
 		e := failure(ctx, action, err, secrets)
-		if e.class == provider.ErrThrottled {
+		if errors.Is(e, provider.ErrThrottled) {
 			e.RetryAfter = p.limit.throttled(action, e.RetryAfter)
 		}
 		return e
 	}
-	if requestID(resp) == "" {
+	if requestID(resp) == "" || !strings.HasPrefix(action, "Describe") && failedInside(resp) {
 		return &Error{Action: action, Code: "Unreadable", Message: "the service answered nothing that can be read", HTTPStatus: resp.GetHttpStatus(), class: provider.ErrTransient}
 	}
 	p.limit.succeeded(action)
@@ -168,6 +188,16 @@ func requestID(resp responses.AcsResponse) string {
 		return ""
 	}
 	return v.String()
+}
+
+// failedInside reports whether the answer to a change carries an error code although its HTTP status is a success: the SDK does not look.
+func failedInside(resp responses.AcsResponse) bool {
+	var head struct{ Code any }
+	if json.Unmarshal(resp.GetHttpContentBytes(), &head) != nil {
+		return true
+	}
+	code := fmt.Sprint(head.Code)
+	return head.Code != nil && code != "" && code != "200" && !strings.EqualFold(code, "OK") && !strings.EqualFold(code, "Success")
 }
 
 // each calls f for 0 to n-1, several at a time, and returns the first error.

@@ -139,7 +139,10 @@ func (p *Provider) scanDisks(ctx context.Context, ids []string, out map[string]d
 		req := ecs.CreateDescribeDisksRequest()
 		req.DiskType, req.MaxResults, req.NextToken = "system", requests.NewInteger(disksPage), token
 		resp := ecs.CreateDescribeDisksResponse()
-		if err := p.call(ctx, req, resp); err != nil {
+		if err := p.askPage(ctx, describeDisks, token == ""); err != nil {
+			return "", err
+		}
+		if err := p.send(ctx, req, resp); err != nil {
 			return "", err
 		}
 		found := make(map[string]diskView)

@@ -114,10 +114,10 @@ func classify(action string, status int, code string) error {
 	}
 	class, known := codes[code]
 	switch {
-	case known && class != provider.ErrTransient && status < http.StatusInternalServerError:
-		return class
-	case known && class == provider.ErrTransient, status >= http.StatusInternalServerError, code == "", strings.HasPrefix(code, "InternalError"):
+	case status >= http.StatusInternalServerError, code == "", strings.HasPrefix(code, "InternalError"):
 		return provider.ErrTransient
+	case known:
+		return class
 	}
 	for _, prefix := range []string{"Forbidden.", "InvalidAccessKeyId.", "InvalidSecurityToken.", "NoPermission.", "MissingSecurityToken."} {
 		if strings.HasPrefix(code, prefix) {
@@ -241,8 +241,7 @@ func aboutInstances(err error) bool {
 	if !stderrors.As(err, &e) || provider.Unknown(err) {
 		return false
 	}
-	switch e.class {
-	case provider.ErrThrottled, provider.ErrPermission:
+	if stderrors.Is(err, provider.ErrThrottled) || stderrors.Is(err, provider.ErrPermission) {
 		return false
 	}
 	return !slices.Contains([]string{

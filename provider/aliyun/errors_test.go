@@ -106,7 +106,7 @@ func TestUnreadableIsUnknown(t *testing.T) {
 	}{
 		{"empty", func(q *request) { q.answer(200, "") }},
 		{"no request ID", func(q *request) { q.answer(200, "{}") }},
-		{"a code in a success", func(q *request) { q.answer(200, `{"Code":"Oops"}`) }},
+		{"a code in a success", func(q *request) { q.answer(200, `{"RequestId":"r","Code":"Oops"}`) }},
 		{"half of the JSON", func(q *request) { q.answer(200, `{"RequestId":"r`) }},
 		{"a page of a proxy", func(q *request) { q.answer(200, `<html>Password=hunter2</html>`) }},
 		{"an error page of a proxy", func(q *request) { q.answer(407, `<html>Password=hunter2</html>`) }},

@@ -78,7 +78,7 @@ func (p *Provider) listMembers(ctx context.Context, groupID string) (all []ess.S
 	}
 	pages := make([]*ess.DescribeScalingInstancesResponse, max(1, chunks(first.TotalCount, membersPage)))
 	pages[0] = first
-	if err := p.ask(ctx, "DescribeScalingInstances", len(pages)-1); err != nil {
+	if err := p.askMore(ctx, "DescribeScalingInstances", len(pages)-1); err != nil {
 		return nil, false, err
 	}
 	err = each(ctx, len(pages)-1, func(ctx context.Context, i int) (err error) {
@@ -169,7 +169,7 @@ func (p *Provider) describe(ctx context.Context, ids []string) (map[string]*ecs.
 	err := each(ctx, chunks(len(ids), maxInstances), func(ctx context.Context, i int) error {
 		return byToken(action, func(token string) (string, error) {
 			if token != "" { // 100 fit on a page; a second one is not expected
-				if err := p.ask(ctx, action, 1); err != nil {
+				if err := p.askMore(ctx, action, 1); err != nil {
 					return "", err
 				}
 			}

@@ -34,6 +34,7 @@ const (
 	leastWait  = time.Second // after a call was throttled; also how long the rate stays before it is halved again
 	mostWait   = time.Minute // the service counts by the minute
 	leastRate  = 1.0         // calls a second
+	tiny       = 1e-6        // of a call, lost in rounding
 	raiseParts = 20          // in so many steps, a second each, a rate is back where it was
 )
 
@@ -99,7 +100,7 @@ func (l *limiter) bucket(action string, now time.Time) *bucket {
 }
 
 // take asks for n calls of an action at once. If they do not fit it says how long to wait. More than a burst is
-// granted when the bucket is full and paid back by later calls.
+// granted when the bucket is full; later calls pay it back.
 func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,10 +112,26 @@ func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
 	if b.full < 0 {
 		return 0, true
 	}
-	if need := min(float64(n), b.burst); b.tokens < need {
+	if need := min(float64(n), b.burst); b.tokens+tiny < need {
 		return max(time.Millisecond, time.Duration((need-b.tokens)/b.rate*float64(time.Second))), false
 	}
 	b.tokens -= float64(n)
+	return 0, true
+}
+
+// takeMore takes n calls that go on with what an earlier one has begun, such as further pages of a list: later calls pay for what
+// does not fit. Otherwise a long list would be begun again and again and never read to its end.
+func (l *limiter) takeMore(action string, n int) (wait time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	b := l.bucket(action, now)
+	if d := b.until.Sub(now); d > 0 {
+		return d, false
+	}
+	if b.full > 0 {
+		b.tokens -= float64(n)
+	}
 	return 0, true
 }
 

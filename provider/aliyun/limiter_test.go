@@ -162,7 +162,7 @@ func TestMoreThanABurst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for tries := range 10 {
+		for range 10 {
 			members, err := r.Members(t.Context(), fake.DemoGroup)
 			var e *aliyun.Error
 			if errors.As(err, &e) && e.Code == "Throttling.Client" {
@@ -172,7 +172,6 @@ func TestMoreThanABurst(t *testing.T) {
 			if err != nil || len(members) != 400 {
 				t.Fatalf("%d members, %v", len(members), err)
 			}
-			t.Logf("after %d tries", tries)
 			return
 		}
 		t.Error("the members were never read")

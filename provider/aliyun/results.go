@@ -62,7 +62,10 @@ func (p *Provider) results(ctx context.Context, invocationID string, ids []strin
 			req.InstanceId = ids[0]
 		}
 		resp := ecs.CreateDescribeInvocationResultsResponse()
-		if err := p.call(ctx, req, resp); err != nil {
+		if err := p.askPage(ctx, req.GetActionName(), token == ""); err != nil {
+			return "", err
+		}
+		if err := p.send(ctx, req, resp); err != nil {
 			return "", err
 		}
 		for _, r := range resp.Invocation.InvocationResults.InvocationResult {

@@ -177,7 +177,7 @@ func (p *Provider) SetConfigurationImage(ctx context.Context, groupID string, wa
 	}
 	disks, err := readDataDisks(want.DataDisks)
 	if err != nil {
-		return fmt.Errorf("data disks of %s: %v: %w", want.ID, err, provider.ErrInvalid)
+		return fmt.Errorf("data disks of %s: %w: %w", want.ID, err, provider.ErrInvalid)
 	}
 	same := want.DataDisks == nil || string(dataDiskJSON(disks)) == string(now.DataDisks)
 	if now.ImageID == want.ImageID && same {

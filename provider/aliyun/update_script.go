@@ -247,7 +247,6 @@ func (j *scriptJob) unfit(ctx context.Context, ids []string, err error) (map[str
 
 // agents reads whose Cloud Assistant agent answers. For up to two minutes after a stop the service still says that it does.
 func (p *Provider) agents(ctx context.Context, ids []string) (map[string]bool, error) {
-	const action = "DescribeCloudAssistantStatus"
 	online := make(map[string]bool, len(ids))
 	for i := range chunks(len(ids), maxInstances) {
 		req := ecs.CreateDescribeCloudAssistantStatusRequest()

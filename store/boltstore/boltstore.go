@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,13 +48,15 @@ type Options struct {
 }
 
 // Store is a [rollingupgrade.Store] in one file. It is an ExclusiveStore and a Notifier. Its methods are safe for concurrent
-// use. Saves that come at the same time share one commit. A method that finds the file damaged returns ErrCorrupt.
+// use. Saves that come at the same time share one commit. A method that finds the file damaged returns ErrCorrupt; where bbolt cannot go on
+// with it, so does every later one.
 type Store struct {
 	db      *bolt.DB
 	file    *os.File
 	life    string
 	closed  atomic.Bool
-	damaged atomic.Bool // a commit ended in a panic: bbolt may hold its lock for ever
+	broken  chan struct{} // closed when bbolt has panicked: it may hold its locks for ever
+	once    sync.Once
 	commits commits
 	subs    record.Subscribers
 }
@@ -64,7 +67,7 @@ var (
 	_ rollingupgrade.Notifier       = (*Store)(nil)
 )
 
-// Open opens the file and makes it if it is not there; its folder must be there. It returns ErrLocked if another
+// Open opens the file and makes it if it is not there; its folder must be there. It reads the whole file to see that it is in order. It returns ErrLocked if another
 // process has it open, ErrCorrupt, ErrNewerFormat, or what the operating system says.
 func Open(path string, o Options) (*Store, error) {
 	if o.Timeout <= 0 {
@@ -93,10 +96,10 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	if s.damaged.Load() {
-		return s.file.Close()
+	if s.usable() == ErrClosed { //nolint:errorlint // it is returned as it is
+		return s.db.Close()
 	}
-	return s.db.Close()
+	return release(s.file)
 }
 
 // Life implements [rollingupgrade.ExclusiveStore].
@@ -165,13 +168,25 @@ func (s *Store) write(ctx context.Context, w *write) error {
 }
 
 func (s *Store) usable() error {
-	switch {
-	case s.closed.Load():
+	select {
+	case <-s.broken:
+		return fmt.Errorf("%w: an earlier call found it so", ErrCorrupt)
+	default:
+	}
+	if s.closed.Load() {
 		return ErrClosed
-	case s.damaged.Load():
-		return fmt.Errorf("%w: an earlier write found it so", ErrCorrupt)
 	}
 	return nil
+}
+
+// guarded is safely for a store that is open. After a panic nothing is asked of bbolt any more.
+func (s *Store) guarded(f func() error) error {
+	err := safely(f)
+	var p *panicError
+	if errors.As(err, &p) {
+		s.once.Do(func() { close(s.broken) })
+	}
+	return said(err)
 }
 
 // said puts bbolt's words for a closed file into this package's.

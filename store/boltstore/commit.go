@@ -2,7 +2,6 @@ package boltstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -30,6 +29,8 @@ func (c *commits) do(ctx context.Context, s *Store, w *write) error {
 	select {
 	case <-w.done:
 		return w.err
+	case <-s.broken:
+		return s.usable()
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
@@ -41,8 +42,12 @@ func (c *commits) do(ctx context.Context, s *Store, w *write) error {
 	if n >= 0 {
 		return fmt.Errorf("write task %s: %w", w.ids[0], ctx.Err())
 	}
-	<-w.done // the disk is at it: soon it is known what came of it
-	return w.err
+	select { // the disk is at it: soon it is known what came of it
+	case <-w.done:
+		return w.err
+	case <-s.broken:
+		return s.usable()
+	}
 }
 
 // work commits until nothing is queued.
@@ -86,7 +91,7 @@ func (s *Store) commitOnce(batch []*write) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	err := safely(func() error {
+	err := s.guarded(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
 			for _, w := range batch {
 				if w.err = w.check(tx); w.err != nil {
@@ -99,12 +104,8 @@ func (s *Store) commitOnce(batch []*write) error {
 			return nil
 		})
 	})
-	var p *panicError
-	if errors.As(err, &p) {
-		s.damaged.Store(true)
-	}
 	if err != nil {
-		return fmt.Errorf("commit: %w", said(err))
+		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/store/boltstore"
 )
 
-// damaged makes a store with two tasks and returns its bytes.
+// sample makes a store with two tasks and returns its bytes.
 func sample(t *testing.T) []byte {
 	t.Helper()
 	path := newPath(t)
@@ -109,14 +109,15 @@ func TestDamaged(t *testing.T) {
 	for size := 1; size < used; size += 1021 {
 		check(fmt.Sprintf("cut to %d bytes", size), good[:size], true)
 	}
-	noticed := 0
-	for at := 0; at < used; at += 97 {
+	for at := 2 * 4096; at < used; at += 97 {
 		b := bytes.Clone(good)
 		b[at] ^= 0xff
 		check(fmt.Sprintf("byte %d", at), b, false)
-		noticed++
 	}
 	for at := 0; at < used; at += 4096 {
+		if at < 2*4096 {
+			continue // bbolt takes one meta page that is not whole for a commit that did not end, and goes back to the one before
+		}
 		for _, fill := range []byte{0, 0xff, 0x01} {
 			b := bytes.Clone(good)
 			copy(b[at:min(at+4096, len(b))], bytes.Repeat([]byte{fill}, 4096))

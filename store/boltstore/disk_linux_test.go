@@ -25,6 +25,11 @@ func limit(bytes uint64) error {
 	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: bytes, Max: ^uint64(0)})
 }
 
+// full reports whether err says so in clear words; bbolt does not wrap all that the system says.
+func full(err error) bool {
+	return errors.Is(err, syscall.EFBIG) || err != nil && strings.Contains(err.Error(), syscall.EFBIG.Error())
+}
+
 func init() {
 	children["full"] = writeWhenFull
 	children["full at work"] = workWhenFull
@@ -72,7 +77,7 @@ func writeWhenFull(path string) error {
 			break
 		}
 	}
-	if !errors.Is(err, syscall.EFBIG) || errors.Is(err, boltstore.ErrCorrupt) || errors.Is(err, rollingupgrade.ErrVersionConflict) {
+	if !full(err) || errors.Is(err, boltstore.ErrCorrupt) || errors.Is(err, rollingupgrade.ErrVersionConflict) {
 		return fmt.Errorf("version %d, with a full disk: %v", version, err)
 	}
 	for range 3 {
@@ -126,7 +131,7 @@ func workWhenFull(path string) error {
 	time.AfterFunc(500*time.Millisecond, func() { _ = limit(^uint64(0)) })
 	start := time.Now()
 	for err = r.Run(ctx, task.ID); err != nil && time.Since(start) < 10*time.Second; err = r.Run(ctx, task.ID) {
-		if !errors.Is(err, syscall.EFBIG) {
+		if !full(err) {
 			return err
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -58,56 +60,69 @@ func makeFile(path string, o Options) error {
 
 // open opens a file that is there; an empty one becomes a store.
 func open(path string, o Options) (s *Store, err error) {
-	s = &Store{}
+	s = &Store{broken: make(chan struct{})}
 	defer func() {
-		if err != nil && s.file != nil {
-			_ = s.file.Close() // where bbolt panicked; gives the lock back
+		var p *panicError
+		if errors.As(err, &p) && s.file != nil {
+			_ = release(s.file)
 		}
 	}()
 	err = safely(func() error {
 		var err error
 		s.db, err = bolt.Open(path, o.Mode, &bolt.Options{Timeout: o.Timeout, FreelistType: bolt.FreelistMapType,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-				f, err := os.OpenFile(name, flag, mode)
-				if s.file == nil {
-					s.file = f
+				if s.file != nil {
+					return os.OpenFile(name, flag, mode) // for a back-up
 				}
+				f, err := openChecked(name, flag, mode, o.Timeout)
+				s.file = f
 				return f, err
 			}})
 		if err != nil {
-			return err
+			return opening(err)
 		}
 		if err := s.prepare(); err != nil {
 			return errors.Join(err, s.db.Close())
 		}
 		return nil
 	})
-	if isAny(err, bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum) {
-		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
 	return s, err
 }
 
-func isAny(err error, classes ...error) bool {
-	for _, c := range classes {
-		if errors.Is(err, c) {
-			return true
-		}
+// openChecked opens and locks a file and looks at its pages.
+func openChecked(name string, flag int, mode os.FileMode, timeout time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(name, flag, mode)
+	if err != nil {
+		return nil, err
 	}
-	return false
+	info, err := f.Stat()
+	if err == nil {
+		err = lock(f, timeout)
+	}
+	if err == nil {
+		err = verify(f, info.Size())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// opening tells what the operating system said about a file from what bbolt found in it.
+func opening(err error) error {
+	var path *fs.PathError
+	var call *os.SyscallError
+	var number syscall.Errno
+	if errors.Is(err, bolterrors.ErrTimeout) || errors.Is(err, ErrCorrupt) || errors.As(err, &path) || errors.As(err, &call) || errors.As(err, &number) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
 // prepare looks at what the file holds, and makes the buckets of an empty one.
 func (s *Store) prepare() error {
 	empty := false
 	err := s.db.View(func(tx *bolt.Tx) error {
-		info, err := s.file.Stat()
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes, of %d", ErrCorrupt, info.Size(), tx.Size())
-		}
 		k, _ := tx.Cursor().First()
 		if empty = k == nil; empty {
 			return nil
@@ -128,7 +143,7 @@ func (s *Store) prepare() error {
 				return fmt.Errorf("%w: it has no bucket %s", ErrCorrupt, b)
 			}
 		}
-		return nil
+		return check(tx)
 	})
 	if err != nil || !empty {
 		return err

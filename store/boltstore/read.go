@@ -56,10 +56,10 @@ func (s *Store) view(ctx context.Context, f func(*bolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.closed.Load() {
-		return ErrClosed
+	if err := s.usable(); err != nil {
+		return err
 	}
-	return said(safely(func() error { return s.db.View(f) }))
+	return s.guarded(func() error { return s.db.View(f) })
 }
 
 // Head implements [rollingupgrade.Store].

@@ -52,7 +52,7 @@ type change struct {
 func encode(h *rollingupgrade.Head, rows []rollingupgrade.Instance, events []rollingupgrade.Event, outputs map[string]provider.Output) (*change, error) {
 	copied := *h
 	copied.Restore = nil
-	c := &change{head: &copied, open: h.HoldsGroup || !h.Status.Ended() || h.Restore.Active()}
+	c := &change{head: &copied, open: isOpen(h)}
 	var errs []error
 	put := func(to *[][2][]byte, key []byte, v any) {
 		b, err := seal(key, v)
@@ -72,6 +72,11 @@ func encode(h *rollingupgrade.Head, rows []rollingupgrade.Instance, events []rol
 		put(&c.outputs, []byte(id), o)
 	}
 	return c, errors.Join(errs...)
+}
+
+// isOpen reports whether a task belongs to bucketOpen.
+func isOpen(h *rollingupgrade.Head) bool {
+	return h.HoldsGroup || !h.Status.Ended() || h.Restore.Active()
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -9,7 +9,7 @@ import (
 )
 
 // undoLimit is how long a ROLLBACK or a COMMIT may take whose caller's context is done; after that the connection is dropped.
-const undoLimit = 5 * time.Second
+const undoLimit = 2 * time.Second
 
 // transact runs f in a transaction on a connection of its own. The statements that frame it are sent as such, because
 // then each has a context, the COMMIT too. An error that wraps ErrUnknownOutcome leaves open what

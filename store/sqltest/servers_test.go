@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -24,6 +26,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "\n*** %s is not set: the tests against that server are SKIPPED (see doc.go) ***\n\n", name)
 		}
 	}
+	_ = mysql.SetLogger(log.New(io.Discard, "", 0)) // the tests cut its connections on purpose
 	os.Exit(m.Run())
 }
 

@@ -41,6 +41,7 @@ func (d database) bed(t *testing.T, wrap func(*sql.DB, sqlstore.Options) (rollin
 
 func TestSuite(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, d database) {
+		t.Parallel()
 		storetest.RunBed(t, func(t *testing.T) storetest.Bed {
 			return d.bed(t, func(db *sql.DB, o sqlstore.Options) (rollingupgrade.Store, error) {
 				return sqlstore.New(db, d.dialect, o)
@@ -48,6 +49,7 @@ func TestSuite(t *testing.T) {
 		})
 	})
 	t.Run("PostgreSQL listening", func(t *testing.T) {
+		t.Parallel()
 		d := databases[1]
 		storetest.RunBed(t, func(t *testing.T) storetest.Bed {
 			hear := listen(d.address(t))

@@ -1,0 +1,192 @@
+package rollingupgrade_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// canceledAfter cancels a task of two batches right after an effect on i-0001 and returns it when it has ended.
+func canceledAfter(b *bed, s ru.Spec, effect string) *ru.Task {
+	id := b.create(s)
+	wait := b.start(id)
+	b.until(id, effect, func(*ru.Task) bool { return b.cloud.CountEffects(effect, "i-0001") > 0 })
+	b.ok(b.r.Cancel(b.ctx(), id, "wrong image"))
+	task := wait()
+	b.wantStatus(task, ru.StatusCanceled)
+	return task
+}
+
+func TestS25_CancelEndsTheAtomicUnit(t *testing.T) {
+	for _, c := range []struct {
+		effect, image string
+	}{
+		{"EnterStandby", fake.DemoOldImage},
+		{"StopInstances", fake.DemoOldImage}, // the replacement was not yet sent: started again
+		{"ReplaceSystemDisk", fake.DemoNewImage},
+		{"StartInstances", fake.DemoNewImage},
+	} {
+		bubbled(t, c.effect, func(t *testing.T) {
+			b := demoBed(t, 4)
+			task := canceledAfter(b, imageSpec(2), c.effect)
+			i := b.instance("i-0001")
+			if i.Power != provider.Running || i.Lifecycle != provider.Standby || i.ImageID != c.image {
+				t.Errorf("instance is %s, %s, runs %s; want Running, Standby, %s", i.Power, i.Lifecycle, i.ImageID, c.image)
+			}
+			diff(t, "batch 2", "pending", shown(rowOf(task, "i-0003")))
+			diff(t, "processes", provider.Processes(), b.suspended())
+			diff(t, "leftovers", []string{"standby i-0001", "standby i-0002", "process ScaleOut", "process ScaleIn", "process HealthCheck",
+				"process AlarmNotification", "process ScheduledAction"}, leftovers(task))
+			for _, l := range task.Leftovers() {
+				if l.Reason == "" || l.OriginID != task.ID {
+					t.Errorf("leftover %+v has no reason or another origin", l)
+				}
+			}
+		})
+	}
+}
+
+func TestS25_RestorePutsBackWhatWasChanged(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cloud := fake.NewCloud(fake.Config{})
+		cloud.AddImages(provider.Image{ID: fake.DemoNewImage})
+		cloud.AddGroup(fake.GroupSpec{ID: fake.DemoGroup, Instances: 3, LoadBalancers: []string{"lb"}, Suspended: []provider.Process{provider.ScaleIn}})
+		cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{Lifecycle: provider.Protected})
+		cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{Lifecycle: provider.Standby}) // the user's
+		b := newBed(t, cloud, ru.Config{})
+		before := b.members()
+		id := b.create(imageSpec(1, everything, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		wait := b.start(id)
+		b.until(id, "all are stopped", func(*ru.Task) bool { return b.cloud.CountEffects("StopInstances", "i-0004") > 0 })
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		task := wait()
+		if !slices.Contains(leftovers(task), "protection i-0004") {
+			t.Errorf("leftovers are %v, want the lifted protection", leftovers(task))
+		}
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{})) // asked for twice is once
+		task = b.run(id)
+		b.wantStatus(task, ru.StatusCanceled)
+		diff(t, "members", before, b.members())
+		diff(t, "processes", []provider.Process{provider.ScaleIn}, b.suspended())
+		diff(t, "leftovers", []string(nil), leftovers(task))
+		effects := len(b.cloud.Effects())
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		b.run(id)
+		diff(t, "effects of one more restore", effects, len(b.cloud.Effects()))
+	})
+}
+
+func TestS25_RestoreWithAFilter(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := canceledAfter(b, imageSpec(2), "EnterStandby").ID
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-0002"}, Kinds: []ru.LeftoverKind{ru.LeftoverStandby}}))
+		task := b.run(id)
+		diff(t, "in Standby", []string{"i-0001"}, b.inState(provider.Standby))
+		diff(t, "processes", provider.Processes(), b.suspended())
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverProcess}}))
+		task = b.run(id)
+		diff(t, "leftovers", []string{"standby i-0001"}, leftovers(task))
+		if s := b.suspended(); len(s) > 0 {
+			t.Errorf("%v are still suspended", s)
+		}
+	})
+}
+
+func TestS25_RestoreStartsWhatWasStoppedAndLeavesWhatCannotRun(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.SetBehavior("i-0001", fake.Behavior{FailStarts: 1})
+		b.cloud.SetBehavior("i-0002", fake.Behavior{FailStarts: 100})
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "give up", ru.RestoreFilter{}))
+		task := b.run(id)
+		b.wantStatus(task, ru.StatusCanceled)
+		one, two := b.instance("i-0001"), b.instance("i-0002")
+		if one.Power != provider.Running || one.Lifecycle != provider.InService {
+			t.Errorf("i-0001 is %s, %s; want Running in service", one.Power, one.Lifecycle)
+		}
+		if two.Lifecycle != provider.Standby {
+			t.Errorf("i-0002 is %s; want Standby, for it does not run", two.Lifecycle)
+		}
+		if task.Restore == nil || task.Restore.Active() || task.Restore.Error == "" {
+			t.Errorf("restore is %+v, want ended with what stayed", task.Restore)
+		}
+		if !slices.Contains(leftovers(task), "standby i-0002") || slices.Contains(leftovers(task), "standby i-0001") {
+			t.Errorf("leftovers are %v", leftovers(task))
+		}
+		if s := b.suspended(); len(s) > 0 {
+			t.Errorf("%v are still suspended", s)
+		}
+	})
+}
+
+func TestS25_CancelOfATaskThatHasNotBegun(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.wantStatus(b.task(id), ru.StatusCanceled) // at once, without a Runner
+		b.untouched()
+		b.runTo(b.create(imageSpec(2)), ru.StatusSucceeded)
+	})
+}
+
+func TestS6_S25_RestoreHoldsTheGroup(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := canceledAfter(b, imageSpec(2), "EnterStandby").ID
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		_, err := b.r.Create(b.ctx(), imageSpec(2))
+		wantError(t, err, ru.ErrGroupBusy)
+		b.run(id)
+		b.create(imageSpec(2))
+		wantError(t, b.r.Restore(b.ctx(), id, ru.RestoreFilter{}), ru.ErrIllegalCommand) // what is left belongs to the later task
+	})
+}
+
+func TestS26_LeftoversAreNotTheUsersOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cloud := fake.Demo(fake.Config{}, 4)
+		cloud.Now(func(w *fake.World) { w.Suspend(fake.DemoGroup, provider.AlarmNotification) })
+		b := newBed(t, cloud, ru.Config{})
+		first := canceledAfter(b, imageSpec(2), "StopInstances")
+		second := b.create(imageSpec(2))
+		diff(t, "leftovers of the first", []string(nil), leftovers(b.task(first.ID)))
+		plan, err := b.r.Get(b.ctx(), second)
+		b.ok(err)
+		if !slices.Contains(leftovers(plan), "standby i-0001") {
+			t.Errorf("leftovers of the second are %v, want those of the first", leftovers(plan))
+		}
+		task := b.runTo(second, ru.StatusSucceeded)
+		diff(t, "processes", []provider.Process{provider.AlarmNotification}, b.suspended())
+		diff(t, "worked on", map[string]string{"i-0003": "succeeded", "i-0004": "succeeded"}, statuses(task))
+		diff(t, "leftovers", []string{"standby i-0001", "standby i-0002"}, leftovers(task))
+		for _, l := range task.Leftovers() {
+			diff(t, "origin", first.ID, l.OriginID)
+		}
+		wantError(t, b.r.Restore(b.ctx(), first.ID, ru.RestoreFilter{}), ru.ErrNotLatest)
+		b.ok(b.r.Restore(b.ctx(), second, ru.RestoreFilter{}))
+		b.run(second)
+		diff(t, "in service", idRange(1, 4), b.inState(provider.InService))
+	})
+}
+
+func TestS25_CommandsOfAnotherProcessTakeEffect(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		other := b.runner(ru.Config{})
+		id := b.create(imageSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		time.Sleep(3 * time.Second)
+		b.ok(other.Cancel(b.ctx(), id, "from elsewhere"))
+		b.wantStatus(wait(), ru.StatusCanceled)
+	})
+}

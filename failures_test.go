@@ -1,0 +1,250 @@
+package rollingupgrade_test
+
+import (
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+)
+
+// scriptsFail makes the first scripts on instances exit with 3.
+func scriptsFail(b *bed, times int, ids ...string) {
+	results := make([]fake.ScriptResult, times, times+1)
+	for n := range results {
+		results[n] = fake.ScriptResult{ExitCode: 3, Output: "no space"}
+	}
+	for _, id := range ids {
+		b.cloud.SetBehavior(id, fake.Behavior{Scripts: append(results, fake.ScriptResult{})})
+	}
+}
+
+func TestS22_StartedOnesFinishAndOthersAreHeld(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 8)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.MaxInFlight = 2 }))
+		task := b.runTo(id, ru.StatusFailurePaused)
+		diff(t, "statuses", map[string]string{"i-0001": "failed", "i-0002": "succeeded", "i-0003": "pending", "i-0004": "pending",
+			"i-0005": "pending", "i-0006": "pending", "i-0007": "pending", "i-0008": "pending"}, statuses(task))
+		diff(t, "why", ru.PausedByFailure, task.Pause.Why)
+		diff(t, "in Standby", []string{"i-0001"}, b.inState("Standby"))
+		row := rowOf(task, "i-0001")
+		if row.Error == nil || row.Error.Step != ru.Updating || row.ExitCode == nil || *row.ExitCode != 3 {
+			t.Errorf("row is %+v, want the step and the exit code of the failure", row)
+		}
+		time.Sleep(100 * time.Hour)
+		b.wantStatus(b.run(id), ru.StatusFailurePaused)
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		task = b.runTo(id, ru.StatusSucceeded)
+		diff(t, "attempts", 2, rowOf(task, "i-0001").Attempt)
+		diff(t, "scripts on i-0001", 2, b.cloud.CountEffects("RunCommand", "i-0001"))
+		diff(t, "scripts on i-0002", 1, b.cloud.CountEffects("RunCommand", "i-0002"))
+		diff(t, "Standby entered once", 1, b.cloud.CountEffects("EnterStandby", "i-0001"))
+	})
+}
+
+func TestS22_RetryGoesToWorkAtOnceWhileOthersWait(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		scriptsFail(b, 1, "i-0001", "i-0002")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		task := b.runTo(id, ru.StatusFailurePaused) // i-0002 is still undecided
+		diff(t, "i-0001", "succeeded", shown(rowOf(task, "i-0001")))
+		diff(t, "batch 2", "pending", shown(rowOf(task, "i-0004")))
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0002"}))
+		task = b.runTo(id, ru.StatusSucceeded)
+		diff(t, "i-0002", "succeeded (skipped)", shown(rowOf(task, "i-0002")))
+		diff(t, "in Standby", []string{"i-0002"}, b.inState("Standby"))
+		diff(t, "leftovers", []string{"standby i-0002"}, leftovers(task))
+		if rowOf(task, "i-0002").Error == nil {
+			t.Error("the failure of the skipped instance was forgotten")
+		}
+	})
+}
+
+func TestS22_S24_CanceledInstanceMakesTheTaskFail(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0001"}))
+		task := b.runTo(id, ru.StatusFailed)
+		diff(t, "statuses", map[string]string{"i-0001": "failed (canceled)", "i-0002": "succeeded", "i-0003": "succeeded", "i-0004": "succeeded"}, statuses(task))
+		diff(t, "leftovers", []string{"standby i-0001"}, leftovers(task))
+		if s := b.suspended(); len(s) > 0 {
+			t.Errorf("%v are still suspended although the task has ended", s)
+		}
+	})
+}
+
+func TestS22_DecisionBeforeThePause(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		b.cloud.SetBehavior("i-0002", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: 5 * time.Minute}}})
+		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Update.Script.Timeout = time.Hour }))
+		wait := b.start(id)
+		b.until(id, "i-0001 fails", func(t *ru.Task) bool { return rowOf(t, "i-0001").Status == ru.InstanceFailed })
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		b.wantStatus(wait(), ru.StatusSucceeded)
+		for _, e := range b.events(id, ru.EventStatus) {
+			if e.To == string(ru.StatusFailurePaused) {
+				t.Error("the task paused although everything was decided")
+			}
+		}
+	})
+}
+
+func TestS22_RetryFromTheStepAndFromTheStart(t *testing.T) {
+	for _, fromStart := range []bool{false, true} {
+		bubbled(t, map[bool]string{false: "step", true: "start"}[fromStart], func(t *testing.T) {
+			b := demoBed(t, 2)
+			b.cloud.SetBehavior("i-0001", fake.Behavior{FailStarts: 1})
+			id := b.create(imageSpec(2))
+			task := b.runTo(id, ru.StatusFailurePaused)
+			if !rowOf(task, "i-0001").Stopped {
+				t.Error("that the instance is stopped is not recorded")
+			}
+			retry := b.r.Retry
+			if fromStart {
+				retry = b.r.RetryFromStart
+			}
+			b.ok(retry(b.ctx(), id, []string{"i-0001"}))
+			b.runTo(id, ru.StatusSucceeded)
+			want := 1
+			if fromStart {
+				want = 2 // the disk was new already, and it was asked for from the start
+			}
+			diff(t, "replacements", want, b.cloud.CountEffects("ReplaceSystemDisk", "i-0001"))
+			diff(t, "image", fake.DemoNewImage, b.instance("i-0001").ImageID)
+		})
+	}
+}
+
+func TestS22_Budgets(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy ru.FailurePolicy
+		fail   []string
+		want   ru.Status
+	}{
+		{"none", ru.FailurePolicy{}, idRange(1, 1), ru.StatusFailurePaused},
+		{"within per batch", ru.FailurePolicy{PerBatch: ru.Budget{Instances: 1}}, []string{"i-0001", "i-0006"}, ru.StatusFailed},
+		{"over per batch", ru.FailurePolicy{PerBatch: ru.Budget{Instances: 1}}, []string{"i-0001", "i-0002"}, ru.StatusFailurePaused},
+		{"within percent", ru.FailurePolicy{PerBatch: ru.Budget{Percent: 40}}, []string{"i-0001", "i-0002"}, ru.StatusFailed},
+		{"over percent, rounded down", ru.FailurePolicy{PerBatch: ru.Budget{Percent: 39}}, []string{"i-0001", "i-0002"}, ru.StatusFailurePaused},
+		{"within total", ru.FailurePolicy{Total: ru.Budget{Instances: 2}}, []string{"i-0001", "i-0006"}, ru.StatusFailed},
+		{"over total", ru.FailurePolicy{Total: ru.Budget{Instances: 1}}, []string{"i-0001", "i-0006"}, ru.StatusFailurePaused},
+		{"within total percent", ru.FailurePolicy{Total: ru.Budget{Percent: 20}}, []string{"i-0001", "i-0006"}, ru.StatusFailed},
+		{"the smaller counts", ru.FailurePolicy{Total: ru.Budget{Percent: 90, Instances: 1}}, []string{"i-0001", "i-0006"}, ru.StatusFailurePaused},
+		{"both must allow", ru.FailurePolicy{PerBatch: ru.Budget{Instances: 5}, Total: ru.Budget{Instances: 1}}, []string{"i-0001", "i-0002"}, ru.StatusFailurePaused},
+	} {
+		bubbled(t, c.name, func(t *testing.T) {
+			b := demoBed(t, 10)
+			scriptsFail(b, 1, c.fail...)
+			id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Failure = c.policy }))
+			task := b.runTo(id, c.want)
+			if c.want == ru.StatusFailed {
+				diff(t, "canceled by itself", len(c.fail), task.Progress.Canceled)
+				diff(t, "in Standby", c.fail, b.inState("Standby"))
+				diff(t, "cause", ru.ByPolicy, rowOf(task, c.fail[0]).DecidedBy)
+			}
+		})
+	}
+}
+
+func TestS22_LimitOfAFailurePause(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Failure.Limit, s.Failure.OnLimit = time.Hour, ru.OnLimitCancel }))
+		task := b.runTo(id, ru.StatusFailurePaused)
+		time.Sleep(time.Until(task.Pause.Until))
+		b.runTo(id, ru.StatusCanceled)
+	})
+}
+
+func TestS23_SkippingAnInstanceThatNeverStarted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0003"}))
+		b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0004"}))
+		b.ok(b.r.Continue(b.ctx(), id))
+		task := b.runTo(id, ru.StatusFailed)
+		diff(t, "statuses", map[string]string{"i-0001": "succeeded", "i-0002": "succeeded", "i-0003": "succeeded (skipped)", "i-0004": "failed (canceled)"}, statuses(task))
+		if e := append(b.effects("i-0003"), b.effects("i-0004")...); len(e) > 0 {
+			t.Errorf("instances that never started were touched: %v", e)
+		}
+		diff(t, "in service", idRange(1, 4), b.inState("InService"))
+	})
+}
+
+func TestS23_DecidingAnInstanceAtWork(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		spec   ru.Spec
+		skip   bool
+		before string // the effect after which the decision comes
+		want   string
+		image  string
+	}{
+		{"skip while it stops: started again", imageSpec(2), true, "StopInstances", "succeeded (skipped)", fake.DemoOldImage},
+		{"cancel while it stops: started again", imageSpec(2), false, "StopInstances", "failed (canceled)", fake.DemoOldImage},
+		{"skip while the disk is replaced: carried on", imageSpec(2), true, "ReplaceSystemDisk", "succeeded (skipped)", fake.DemoNewImage},
+		{"cancel while the disk is replaced: carried on", imageSpec(2), false, "ReplaceSystemDisk", "failed (canceled)", fake.DemoNewImage},
+		{"cancel while the script runs: stopped", scriptSpec(2), false, "RunCommand", "failed (canceled)", fake.DemoOldImage},
+	} {
+		bubbled(t, c.name, func(t *testing.T) {
+			b := demoBed(t, 4)
+			id := b.create(c.spec)
+			wait := b.start(id)
+			b.until(id, c.before, func(*ru.Task) bool { return b.cloud.CountEffects(c.before, "i-0001") > 0 })
+			decide := b.r.CancelInstances
+			if c.skip {
+				decide = b.r.Skip
+			}
+			time.Sleep(time.Second)
+			b.ok(decide(b.ctx(), id, []string{"i-0001"}))
+			b.ok(decide(b.ctx(), id, []string{"i-0001"})) // repeating is harmless
+			if row := rowOf(b.task(id), "i-0001"); row.Status != ru.InstanceRunning || row.Decision == "" {
+				t.Errorf("right after the decision: %s, decision %q, want running with the decision noted", row.Status, row.Decision)
+			}
+			task := wait()
+			diff(t, "status", c.want, shown(rowOf(task, "i-0001")))
+			if rowOf(task, "i-0001").Outcome == "" {
+				t.Error("the real outcome is not kept")
+			}
+			i := b.instance("i-0001")
+			if i.Power != "Running" || i.Lifecycle != "Standby" || i.ImageID != c.image {
+				t.Errorf("instance is %s, %s, runs %s; want Running, Standby, %s", i.Power, i.Lifecycle, i.ImageID, c.image)
+			}
+			diff(t, "others", "succeeded", shown(rowOf(task, "i-0002")))
+		})
+	}
+}
+
+func TestS23_FinishedInstancesTakeNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		before := b.task(id)
+		for name, do := range map[string]error{
+			"retry":  b.r.Retry(b.ctx(), id, []string{"i-0001"}),
+			"skip":   b.r.Skip(b.ctx(), id, []string{"i-0001", "i-0003"}),
+			"cancel": b.r.CancelInstances(b.ctx(), id, []string{"i-0001"}),
+		} {
+			if do == nil {
+				t.Errorf("%s of a finished instance was accepted", name)
+			}
+			wantError(t, do, ru.ErrIllegalCommand)
+		}
+		diff(t, "task", before, b.task(id))
+	})
+}

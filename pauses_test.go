@@ -1,0 +1,124 @@
+package rollingupgrade_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+)
+
+func TestS21_ContinueStartsTheNextBatch(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		task := b.runTo(id, ru.StatusBatchPaused)
+		if task.Pause == nil || task.Pause.Why != ru.PausedByPolicy || task.Pause.Since.IsZero() || !task.Pause.Until.IsZero() {
+			t.Errorf("pause is %+v, want one by policy with its beginning and no end", task.Pause)
+		}
+		if e := b.effects("i-0003"); len(e) > 0 {
+			t.Errorf("batch 2 was touched before Continue: %v", e)
+		}
+		time.Sleep(48 * time.Hour) // it waits for ever
+		b.wantStatus(b.run(id), ru.StatusBatchPaused)
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}
+
+func TestS21_LimitOfABatchPause(t *testing.T) {
+	for _, c := range []struct {
+		outcome ru.PauseOutcome
+		want    ru.Status
+		cause   ru.Cause
+	}{
+		{ru.OnLimitContinue, ru.StatusSucceeded, ru.ByPolicy},
+		{ru.OnLimitCancel, ru.StatusCanceled, ru.ByPolicy},
+		{ru.OnLimitRollback, ru.StatusCanceled, ru.ByPolicy},
+	} {
+		bubbled(t, string(c.outcome), func(t *testing.T) {
+			b := demoBed(t, 4)
+			id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.Pause.Limit, s.Pause.OnLimit = time.Hour, c.outcome }))
+			ctx, stop := context.WithCancel(b.ctx())
+			served := make(chan error, 1)
+			go func() { served <- b.r.Serve(ctx) }()
+			paused := b.until(id, "it pauses", func(t *ru.Task) bool { return t.Status == ru.StatusBatchPaused })
+			diff(t, "length of the pause", time.Hour, paused.Pause.Until.Sub(paused.Pause.Since))
+			time.Sleep(time.Until(paused.Pause.Until) - time.Minute)
+			b.wantStatus(b.task(id), ru.StatusBatchPaused)
+			ended := b.until(id, "it ends", func(t *ru.Task) bool { return t.Status.Ended() })
+			b.wantStatus(ended, c.want)
+			if c.outcome == ru.OnLimitRollback {
+				back := b.until(ended.NextID, "the rollback ends", func(t *ru.Task) bool { return t.Status.Ended() })
+				b.wantStatus(back, ru.StatusSucceeded)
+				diff(t, "rolled back", map[string]string{"i-0001": "succeeded", "i-0002": "succeeded"}, statuses(back))
+				diff(t, "image", fake.DemoOldImage, b.instance("i-0001").ImageID)
+			}
+			stop()
+			if err := <-served; !errors.Is(err, context.Canceled) {
+				t.Errorf("Serve returned %v, want the context's error", err)
+			}
+		})
+	}
+}
+
+func TestS21_OperatorPauseTakesEffectWhenNothingIsInFlight(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.MaxInFlight = 2 }))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.Pause(b.ctx(), id, "lunch"))
+		b.ok(b.r.Pause(b.ctx(), id, "lunch")) // asking again changes nothing
+		task := wait()
+		b.wantStatus(task, ru.StatusBatchPaused)
+		diff(t, "why", ru.PausedByOperator, task.Pause.Why)
+		diff(t, "text", "lunch", task.Pause.Text)
+		diff(t, "statuses", map[string]string{"i-0001": "succeeded", "i-0002": "succeeded", "i-0003": "pending", "i-0004": "pending", "i-0005": "pending", "i-0006": "pending"}, statuses(task))
+		diff(t, "in Standby", []string(nil), b.inState("Standby"))
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}
+
+func TestS21_TimeInAPauseDoesNotCount(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.Timeouts.Task = time.Hour }))
+		b.runTo(id, ru.StatusBatchPaused)
+		time.Sleep(10 * time.Hour)
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}
+
+func TestS21_DeadlineOfABatchPausesOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(1, func(s *ru.Spec) { s.Timeouts.Batch, s.MaxInFlight = 2*time.Minute, 1 }))
+		task := b.runTo(id, ru.StatusBatchPaused)
+		diff(t, "why", ru.PausedByDeadline, task.Pause.Why)
+		if task.Progress.Pending == 0 || task.Progress.Running > 0 {
+			t.Errorf("progress is %+v, want some held and none at work", task.Progress)
+		}
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}
+
+func TestS21_CapacityPause(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.MinInService = 2 }))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.cloud.Release("i-0001")
+		b.ok(b.r.Continue(b.ctx(), id))
+		task := b.runTo(id, ru.StatusBatchPaused)
+		diff(t, "why", ru.PausedByCapacity, task.Pause.Why)
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{})
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}

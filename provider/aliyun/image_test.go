@@ -1,0 +1,247 @@
+package aliyun_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
+)
+
+// sentAs returns the parameters of the calls of an action, without the token.
+func sentAs(r *rig, action string) (all []map[string]string) {
+	for _, q := range r.wire.Requests() {
+		if q.Action == action {
+			delete(q.Params, "ClientToken")
+			all = append(all, q.Params)
+		}
+	}
+	return all
+}
+
+// TestS17_WhatTheNewDiskTakes holds that size, encryption and key come from the old disk, key pair and user data from the configuration source or
+// else from the instance.
+func TestS17_WhatTheNewDiskTakes(t *testing.T) {
+	own := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\necho own\n"))
+	common := base64.StdEncoding.EncodeToString([]byte("#!/bin/sh\necho common\n"))
+	for _, tt := range []struct {
+		name     string
+		group    fake.GroupSpec
+		instance fake.InstanceSpec
+		replace  map[string]string
+		userData string // afterwards
+		modified int
+		before   string // user data in the record
+	}{
+		{
+			name: "all from the instance", instance: fake.InstanceSpec{KeyPair: "own-key", UserData: own, Disk: provider.Disk{SizeGiB: 120, Encrypted: true, KMSKeyID: "kms-1"}},
+			replace:  map[string]string{"SystemDisk.Size": "120", "Encrypted": "true", "KMSKeyId": "kms-1", "KeyPairName": "own-key"},
+			userData: own, before: own,
+		},
+		{
+			name: "from the configuration", group: fake.GroupSpec{KeyPair: "common-key", UserData: common},
+			instance: fake.InstanceSpec{KeyPair: "own-key", UserData: own},
+			replace:  map[string]string{"SystemDisk.Size": "40", "KeyPairName": "common-key"}, userData: common, modified: 1,
+		},
+		{
+			name: "from the launch template", group: fake.GroupSpec{LaunchTemplateID: "lt-1", KeyPair: "common-key", UserData: common},
+			instance: fake.InstanceSpec{UserData: common},
+			replace:  map[string]string{"SystemDisk.Size": "40", "KeyPairName": "common-key"}, userData: common,
+		},
+		{
+			name: "no key pair, password of the image", instance: fake.InstanceSpec{},
+			replace: map[string]string{"SystemDisk.Size": "40", "PasswordInherit": "true"},
+		},
+		{name: "no way to log in", instance: fake.InstanceSpec{NoPassword: true}, replace: map[string]string{"SystemDisk.Size": "40"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := mustRig(t, fake.Config{}, openapi.Config{}, 1)
+				tt.group.ID = "asg-x"
+				tt.instance.ID = "i-x"
+				r.cloud.AddGroup(tt.group)
+				r.cloud.AddInstances("asg-x", 1, tt.instance)
+				old, _ := r.cloud.InstanceView("i-x")
+				ended := drive(t, r, "asg-x", imageUpdate(fake.DemoNewImage), "i-x")["i-x"]
+				if ended.Err != nil || ended.Outcome != provider.Updated {
+					t.Fatalf("the update ended as %+v", ended)
+				}
+				tt.replace["InstanceId"], tt.replace["ImageId"] = "i-x", fake.DemoNewImage
+				if diff := cmp.Diff([]map[string]string{tt.replace}, sentAs(r, "ReplaceSystemDisk")); diff != "" {
+					t.Errorf("ReplaceSystemDisk (-want +got):\n%s", diff)
+				}
+				want := []map[string]string{{"InstanceId.1": "i-x", "BatchOptimization": "SuccessFirst", "StoppedMode": "KeepCharging"}}
+				if diff := cmp.Diff(want, sentAs(r, "StopInstances")); diff != "" {
+					t.Errorf("StopInstances (-want +got):\n%s", diff)
+				}
+				now, _ := r.cloud.InstanceView("i-x")
+				if now.UserData != tt.userData || r.wire.Count("ModifyInstanceAttribute") != tt.modified {
+					t.Errorf("user data is %q after %d calls of ModifyInstanceAttribute, want %q after %d", now.UserData, r.wire.Count("ModifyInstanceAttribute"), tt.userData, tt.modified)
+				}
+				wantBefore := &provider.Before{ImageID: old.ImageID, Power: provider.Running, KeyPair: old.KeyPair, UserData: tt.before, Disk: &old.Disk}
+				if diff := cmp.Diff(wantBefore, ended.Before); diff != "" {
+					t.Errorf("record of what was before (-want +got):\n%s", diff)
+				}
+				if now.Disk.SizeGiB != old.Disk.SizeGiB || now.Disk.Encrypted != old.Disk.Encrypted || now.Disk.KMSKeyID != old.Disk.KMSKeyID {
+					t.Errorf("the new disk is %+v, the old one was %+v", now.Disk, old.Disk)
+				}
+			})
+		})
+	}
+}
+
+// TestS17_HalfDone holds that an update goes on from whatever state an earlier life of the process has left behind.
+func TestS17_HalfDone(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		spoil   func(r *rig, id string)
+		outcome provider.Outcome
+		class   error
+	}{
+		{name: "stopped by hand", spoil: func(r *rig, id string) { r.cloud.Now(func(w *fake.World) { w.SetPower(provider.Stopped, id) }) }, outcome: provider.Updated},
+		{name: "stopping", spoil: func(r *rig, id string) { _ = r.cloud.API().StopInstances(context.Background(), []string{id}) }, outcome: provider.Updated},
+		{
+			name: "stopped in economical mode", class: provider.ErrInvalidState,
+			spoil: func(r *rig, id string) {
+				_, _ = r.cloud.API().Power(context.Background(), fake.PowerRequest{Action: fake.StopAction, InstanceIDs: []string{id}, Economical: true})
+				time.Sleep(time.Minute)
+			},
+		},
+		{name: "replacement comes to nothing", spoil: func(r *rig, id string) { r.cloud.SetBehavior(id, fake.Behavior{FailReplaces: 1}) }, class: provider.ErrFailed},
+		{name: "does not come up", spoil: func(r *rig, id string) { r.cloud.SetBehavior(id, fake.Behavior{FailStarts: 1}) }, class: provider.ErrFailed},
+		{name: "image gone", spoil: func(r *rig, _ string) { r.cloud.Now(func(w *fake.World) { w.RemoveImage(fake.DemoNewImage) }) }, class: provider.ErrInvalid},
+		{
+			name: "image with data disks", class: provider.ErrInvalid, spoil: func(r *rig, _ string) {
+				r.cloud.AddImages(provider.Image{ID: fake.DemoNewImage, Status: "Available", OS: "linux", SizeGiB: 20, DataDisks: true})
+			},
+		},
+		{
+			name: "image too large", class: provider.ErrInvalid, spoil: func(r *rig, _ string) {
+				r.cloud.AddImages(provider.Image{ID: fake.DemoNewImage, Status: "Available", OS: "linux", SizeGiB: 500})
+			},
+		},
+		{
+			name: "image being made", class: provider.ErrInvalid, spoil: func(r *rig, _ string) {
+				r.cloud.AddImages(provider.Image{ID: fake.DemoNewImage, Status: "Creating", OS: "linux", SizeGiB: 20})
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := mustRig(t, fake.Config{}, openapi.Config{}, 2)
+				id := r.cloud.InstanceIDs(fake.DemoGroup)[0]
+				if _, err := r.EnterStandby(t.Context(), fake.DemoGroup, []provider.Target{{InstanceID: id, CallID: "enter-0"}}); err != nil {
+					t.Fatal(err)
+				}
+				tt.spoil(r, id)
+				ended := drive(t, r, fake.DemoGroup, imageUpdate(fake.DemoNewImage), id)[id]
+				if ended.Outcome != tt.outcome || !errors.Is(ended.Err, tt.class) {
+					t.Errorf("the update ended as %+v, want %q, %v", ended, tt.outcome, tt.class)
+				}
+			})
+		})
+	}
+}
+
+// TestDisksInFewCalls holds that disks are read over the region where that is fewer calls, and by ID once the IDs are known.
+func TestDisksInFewCalls(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		region, ask int
+		calls       int
+	}{
+		{name: "two of few", region: 10, ask: 2, calls: 2},
+		{name: "many of few", region: 120, ask: 100, calls: 1},
+		{name: "three of very many", region: 2600, ask: 3, calls: 6},
+		{name: "many of very many", region: 2600, ask: 60, calls: 6},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, err := newRig(fake.Config{}, openapi.Config{}, 1, unlimited)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.cloud.AddGroup(fake.GroupSpec{ID: "asg-big", Instances: tt.region - 1})
+				ids := r.cloud.InstanceIDs("asg-big")
+				ids = ids[len(ids)-tt.ask:]
+				var targets []provider.Target
+				for _, id := range ids {
+					targets = append(targets, provider.Target{InstanceID: id})
+				}
+				got, err := r.Update(t.Context(), "asg-big", imageUpdate(fake.DemoNewImage), targets)
+				if err != nil || len(got) != tt.ask {
+					t.Fatalf("%d answers, %v", len(got), err)
+				}
+				for _, p := range got {
+					v, _ := r.cloud.InstanceView(p.InstanceID)
+					if p.Before == nil || p.Before.Disk == nil || p.Before.Disk.ID != v.Disk.ID {
+						t.Errorf("%s: the record of the disk is %+v, want %s", p.InstanceID, p.Before, v.Disk.ID)
+					}
+				}
+				if n := r.wire.Count("DescribeDisks"); n > tt.calls {
+					t.Errorf("%d calls of DescribeDisks, want %d at most", n, tt.calls)
+				}
+				r.wire.ClearLog()
+				for n := range targets {
+					targets[n].State = got[n].State
+				}
+				if _, err := r.Update(t.Context(), "asg-big", imageUpdate(fake.DemoNewImage), targets); err != nil {
+					t.Fatal(err)
+				}
+				if n := r.wire.Count("DescribeDisks"); n != 1 {
+					t.Errorf("%d calls of DescribeDisks with known IDs, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// TestReplaceLimit holds that what exceeds a call is left out, and that nothing is left out that may have been sent.
+func TestReplaceLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := newRig(fake.Config{}, openapi.Config{}, 4, func(c *aliyun.Config) { c.ReplaceTargets = 2 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := r.cloud.InstanceIDs(fake.DemoGroup)
+		var targets []provider.Target
+		for _, id := range ids {
+			targets = append(targets, provider.Target{InstanceID: id, CallID: "enter"})
+		}
+		if _, err := r.EnterStandby(t.Context(), fake.DemoGroup, targets); err != nil {
+			t.Fatal(err)
+		}
+		r.cloud.Now(func(w *fake.World) { w.SetPower(provider.Stopped, ids...) })
+		for n := range targets {
+			targets[n].CallID = ""
+		}
+		got, err := r.Update(t.Context(), fake.DemoGroup, imageUpdate(fake.DemoNewImage), targets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range targets {
+			if !got[n].Act || got[n].MaxTargets != 2 {
+				t.Fatalf("answer is %+v, want Act for 2 at most", got[n])
+			}
+			targets[n].CallID, targets[n].State = "replace", got[n].State
+		}
+		targets[3].Resent = true
+		if got, err = r.Update(t.Context(), fake.DemoGroup, imageUpdate(fake.DemoNewImage), targets); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 3 || got[0].Err != nil || got[1].Err != nil || got[2].InstanceID != ids[3] || !errors.Is(got[2].Err, provider.ErrBusy) {
+			t.Errorf("answers are %+v", got)
+		}
+		if n := r.wire.Count("ReplaceSystemDisk"); n != 2 {
+			t.Errorf("%d calls of ReplaceSystemDisk, want 2", n)
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package rollingupgrade_test
+
+import (
+	"errors"
+	"testing"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+func TestS27_WhatCanBeRolledBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		refused := func(id string, want error) {
+			t.Helper()
+			before := len(b.events(id))
+			_, err := b.r.Rollback(b.ctx(), id, ru.RollbackSpec{})
+			var c *ru.CommandError
+			if !errors.As(err, &c) || !errors.Is(err, ru.ErrIllegalCommand) || want != nil && !errors.Is(err, want) {
+				t.Errorf("rollback was answered with %v, want a CommandError that wraps %v", err, want)
+			}
+			diff(t, "events", before, len(b.events(id)))
+		}
+		first := b.create(imageSpec(2))
+		refused(first, nil) // pending
+		wait := b.start(first)
+		b.untilStep(first, "i-0001", ru.Updating)
+		refused(first, nil) // running
+		b.wantStatus(wait(), ru.StatusSucceeded)
+		second := b.create(imageSpec(2, func(s *ru.Spec) { s.Update = ru.Image("img-v1") }))
+		b.ok(b.r.Cancel(b.ctx(), second, "")) // it has not touched anything: the first is still the one executed last
+		third := b.rollback(first, ru.RollbackSpec{})
+		b.runTo(third, ru.StatusSucceeded)
+		refused(third, ru.ErrIsRollback)
+		refused(first, ru.ErrNotLatest)
+		fourth := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		b.runTo(fourth, ru.StatusBatchPaused)
+		b.ok(b.r.Cancel(b.ctx(), fourth, ""))
+		b.runTo(b.rollback(fourth, ru.RollbackSpec{}), ru.StatusSucceeded) // canceled ones can be
+	})
+}
+
+func TestS27_NothingToRollBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		_, err := b.r.Rollback(b.ctx(), id, ru.RollbackSpec{})
+		wantError(t, err, ru.ErrNothingToRollBack)
+		b.wantStatus(b.task(id), ru.StatusFailurePaused)
+	})
+}
+
+func TestS28_RollbackOfAWaitingTask(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 9)
+		scriptsFail(b, 1, "i-0002", "i-0003")
+		id := b.create(scriptSpec(3, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0002"}))
+		back := b.rollback(id, ru.RollbackSpec{Description: "bad release"})
+		source := b.task(id)
+		b.wantStatus(source, ru.StatusCanceled) // in the same step
+		diff(t, "next", back, source.NextID)
+		diff(t, "leftovers of the source", []string(nil), leftovers(source))
+		task := b.runTo(back, ru.StatusSucceeded)
+		diff(t, "rolled back", map[string]string{"i-0001": "succeeded"}, statuses(task)) // neither the skipped nor the failed one
+		diff(t, "description", "bad release", task.Spec.Description)
+		diff(t, "leftovers", []string{"standby i-0002", "standby i-0003"}, leftovers(task))
+		if s := b.suspended(); len(s) > 0 {
+			t.Errorf("%v are suspended, none was before the upgrade", s)
+		}
+	})
+}
+
+func TestS28_AttemptedInstancesFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 9)
+		scriptsFail(b, 1, "i-0002")
+		id := b.create(scriptSpec(3))
+		b.runTo(id, ru.StatusFailurePaused)
+		task := b.runTo(b.rollback(id, ru.RollbackSpec{Scope: ru.ScopeAttempted, Batches: ru.InBatches(3)}), ru.StatusSucceeded)
+		diff(t, "batches", [][]string{{"i-0002"}, {"i-0001"}, {"i-0003"}}, batches(task))
+		diff(t, "in service", idRange(1, 9), b.inState(provider.InService))
+		diff(t, "scripts on i-0002", 2, b.cloud.CountEffects("RunCommand", "i-0002"))
+	})
+}
+
+func TestS29_RollbackIsATaskOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(scriptSpec(2, func(s *ru.Spec) {
+			s.Update, s.Rollback = ru.Script(provider.Shell, "up"), ru.Script(provider.Shell, "down")
+		}))
+		b.runTo(id, ru.StatusSucceeded)
+		for name, u := range map[string]ru.Update{"another kind": ru.Image(fake.DemoOldImage), "another type": ru.Script(provider.PowerShell, "down")} {
+			_, err := b.r.Rollback(b.ctx(), id, ru.RollbackSpec{Update: u})
+			var f *ru.FieldError
+			if !errors.As(err, &f) {
+				t.Errorf("%s: %v, want a FieldError", name, err)
+			}
+		}
+		back := b.rollback(id, ru.RollbackSpec{Batches: ru.InBatches(4), Pause: ru.PausePolicy{Mode: ru.PauseFirstBatch}})
+		task := b.runTo(back, ru.StatusBatchPaused)
+		diff(t, "default", "down", task.Spec.Update.Script.Content)
+		diff(t, "batches", 4, len(task.Sizes))
+		diff(t, "source", id, task.SourceID)
+		b.ok(b.r.Continue(b.ctx(), back))
+		b.runTo(back, ru.StatusSucceeded)
+	})
+}
+
+func TestS29_CounterpartIsNeededAtTheRollback(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.Rollback = ru.Update{} }))
+		b.runTo(id, ru.StatusSucceeded)
+		_, err := b.r.Rollback(b.ctx(), id, ru.RollbackSpec{})
+		wantError(t, err, ru.ErrInvalid)
+		b.runTo(b.rollback(id, ru.RollbackSpec{Update: ru.Image(fake.DemoOldImage)}), ru.StatusSucceeded)
+		diff(t, "image", fake.DemoOldImage, b.instance("i-0004").ImageID)
+	})
+}
+
+func TestS30_TakenOverStandbyInstances(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		cloud := fake.Demo(fake.Config{}, 12)
+		cloud.Now(func(w *fake.World) { w.Suspend(fake.DemoGroup, provider.ScaleOut) })
+		b := newBed(t, cloud, ru.Config{})
+		b.cloud.SetBehavior("i-0004", fake.Behavior{FailReplaces: 1}) // its image is as before, and it is stopped
+		b.cloud.SetBehavior("i-0005", fake.Behavior{FailStarts: 1})   // it has the new image
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.MaxInFlight = 5 }))
+		b.runTo(id, ru.StatusFailurePaused)
+		wait := b.start(b.rollback(id, ru.RollbackSpec{Batches: ru.InBatches(1)}))
+		task := wait()
+		b.wantStatus(task, ru.StatusSucceeded)
+		diff(t, "rolled back", [][]string{{"i-0001", "i-0002", "i-0003"}}, batches(task))
+		diff(t, "in Standby", []string{"i-0004", "i-0005"}, b.inState(provider.Standby)) // neither runs
+		diff(t, "processes", []provider.Process{provider.ScaleOut}, b.suspended())
+	})
+}
+
+func TestS30_UnchangedInstancesGoBackInService(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		id := b.create(imageSpec(3, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.ok(b.r.Continue(b.ctx(), id))
+		wait := b.start(id)
+		b.until(id, "i-0003 is stopped", func(*ru.Task) bool { return b.cloud.CountEffects("StopInstances", "i-0003") > 0 })
+		b.ok(b.r.Cancel(b.ctx(), id, "")) // they are started again with their old image
+		b.wantStatus(wait(), ru.StatusCanceled)
+		diff(t, "in Standby", []string{"i-0003", "i-0004"}, b.inState(provider.Standby))
+		b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
+		diff(t, "in service", idRange(1, 6), b.inState(provider.InService))
+		diff(t, "replacements of i-0003", 0, b.cloud.CountEffects("ReplaceSystemDisk", "i-0003"))
+		diff(t, "image of i-0001", fake.DemoOldImage, b.instance("i-0001").ImageID)
+	})
+}
+
+func TestS31_StateBeforeTheFirstChange(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := groupBed(t, fake.GroupSpec{KeyPair: "key-group"})
+		b.cloud.AddImages(provider.Image{ID: "img-special"})
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{})
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{ImageID: "img-special", Lifecycle: provider.Protected, KeyPair: "key-own", UserData: "b3du",
+			Disk: provider.Disk{SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"}})
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{})
+		id := b.create(imageSpec(3, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		task := b.runTo(id, ru.StatusSucceeded)
+		got := rowOf(task, "i-0002").Before
+		if got == nil || got.Disk == nil {
+			t.Fatalf("nothing is recorded: %+v", got)
+		}
+		diff(t, "before", provider.Before{ImageID: "img-special", Lifecycle: provider.Protected, Power: provider.Running, KeyPair: "key-own", UserData: "b3du",
+			Disk: &provider.Disk{ID: got.Disk.ID, SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"}}, *got)
+		back := b.rollback(id, ru.RollbackSpec{ToBefore: true})
+		b.runTo(back, ru.StatusSucceeded)
+		diff(t, "image of i-0001", fake.DemoOldImage, b.instance("i-0001").ImageID)
+		diff(t, "image of i-0002", "img-special", b.instance("i-0002").ImageID)
+		diff(t, "protected again", provider.Protected, b.instance("i-0002").Lifecycle)
+	})
+}
