@@ -39,8 +39,10 @@ func TestS25_CancelEndsTheAtomicUnit(t *testing.T) {
 			}
 			diff(t, "batch 2", "pending", shown(rowOf(task, "i-0003")))
 			diff(t, "processes", provider.Processes(), b.suspended())
-			diff(t, "leftovers", []string{"standby i-0001", "standby i-0002", "process ScaleOut", "process ScaleIn", "process HealthCheck",
-				"process AlarmNotification", "process ScheduledAction"}, leftovers(task))
+			diff(t, "leftovers", []string{
+				"standby i-0001", "standby i-0002", "process ScaleOut", "process ScaleIn", "process HealthCheck",
+				"process AlarmNotification", "process ScheduledAction",
+			}, leftovers(task))
 			for _, l := range task.Leftovers() {
 				if l.Reason == "" || l.OriginID != task.ID {
 					t.Errorf("leftover %+v has no reason or another origin", l)
@@ -86,11 +88,11 @@ func TestS25_RestoreWithAFilter(t *testing.T) {
 		b := demoBed(t, 4)
 		id := canceledAfter(b, imageSpec(2), "EnterStandby").ID
 		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-0002"}, Kinds: []ru.LeftoverKind{ru.LeftoverStandby}}))
-		task := b.run(id)
+		b.run(id)
 		diff(t, "in Standby", []string{"i-0001"}, b.inState(provider.Standby))
 		diff(t, "processes", provider.Processes(), b.suspended())
 		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverProcess}}))
-		task = b.run(id)
+		task := b.run(id)
 		diff(t, "leftovers", []string{"standby i-0001"}, leftovers(task))
 		if s := b.suspended(); len(s) > 0 {
 			t.Errorf("%v are still suspended", s)

@@ -143,8 +143,10 @@ func (m *machine) commandCancel(c command) {
 
 func (m *machine) commandRestore(c command) error {
 	if m.t.NextID != "" {
-		return &CommandError{Command: c.name, TaskID: m.t.ID, Status: m.t.Status, Legal: legal(m.t.Status),
-			Err: fmt.Errorf("%w: its leftovers belong to task %s", ErrNotLatest, m.t.NextID)}
+		return &CommandError{
+			Command: c.name, TaskID: m.t.ID, Status: m.t.Status, Legal: legal(m.t.Status),
+			Err: fmt.Errorf("%w: its leftovers belong to task %s", ErrNotLatest, m.t.NextID),
+		}
 	}
 	if m.t.Restore.Active() {
 		return nil

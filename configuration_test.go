@@ -145,10 +145,16 @@ func TestS18_ConfigurationAsItIsAtTheTime(t *testing.T) {
 		want   map[string]string
 		says   string
 	}{
-		"has the image already": {func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, fake.DemoNewImage) },
-			map[string]string{activeConfiguration: fake.DemoNewImage, otherConfiguration: "img-v0"}, ""},
-		"another one is active now": {func(w *fake.World) { w.Activate(fake.DemoGroup, otherConfiguration) },
-			map[string]string{activeConfiguration: fake.DemoOldImage, otherConfiguration: fake.DemoNewImage}, "asc-other now has image img-v2"},
+		"has the image already": {
+			func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, fake.DemoNewImage) },
+			map[string]string{activeConfiguration: fake.DemoNewImage, otherConfiguration: "img-v0"},
+			"",
+		},
+		"another one is active now": {
+			func(w *fake.World) { w.Activate(fake.DemoGroup, otherConfiguration) },
+			map[string]string{activeConfiguration: fake.DemoOldImage, otherConfiguration: fake.DemoNewImage},
+			"asc-other now has image img-v2",
+		},
 		"has data disks of the image now": {func(w *fake.World) {
 			w.AddConfiguration(fake.DemoGroup, provider.Configuration{ID: "asc-disks", ImageID: "img-v0", DataDisks: disks, DataDisksFromImage: true})
 			w.Activate(fake.DemoGroup, "asc-disks")
@@ -214,12 +220,18 @@ func TestS18_RollbackRestoresIfStillOurs(t *testing.T) {
 		"set early":              {spec: imageSpec(2, earlyImage), want: asBefore},
 		"rolled back to another": {spec: imageSpec(2), update: ru.Image("img-x"), want: asBefore},
 		"never set":              {spec: imageSpec(2, keepImage), want: asBefore},
-		"never set by the task, set by somebody": {spec: imageSpec(2, keepImage), want: upgraded,
-			change: func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, fake.DemoNewImage) }},
-		"somebody has set another image": {spec: imageSpec(2), want: map[string]string{activeConfiguration: "img-x", otherConfiguration: "img-v0"},
-			change: func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, "img-x") }},
-		"another one is active": {spec: imageSpec(2), want: upgraded,
-			change: func(w *fake.World) { w.Activate(fake.DemoGroup, otherConfiguration) }},
+		"never set by the task, set by somebody": {
+			spec: imageSpec(2, keepImage), want: upgraded,
+			change: func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, fake.DemoNewImage) },
+		},
+		"somebody has set another image": {
+			spec: imageSpec(2), want: map[string]string{activeConfiguration: "img-x", otherConfiguration: "img-v0"},
+			change: func(w *fake.World) { w.SetConfigurationImage(fake.DemoGroup, "img-x") },
+		},
+		"another one is active": {
+			spec: imageSpec(2), want: upgraded,
+			change: func(w *fake.World) { w.Activate(fake.DemoGroup, otherConfiguration) },
+		},
 	} {
 		bubbled(t, name, func(t *testing.T) {
 			b := configuredBed(t, fake.GroupSpec{})

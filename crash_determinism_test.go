@@ -101,8 +101,8 @@ func TestDeterminism_SameCallLog(t *testing.T) {
 		t.Run(map[bool]string{false: "image", true: "script"}[script], func(t *testing.T) {
 			var want recording
 			runs := 20
-			if testing.Short() {
-				runs = 6
+			if testing.Short() || raceEnabled {
+				runs = 3
 			}
 			for n := range runs {
 				runtime.GOMAXPROCS([]int{1, 2, 8}[n%3])

@@ -120,8 +120,20 @@ func (v *invariants) presupposed(t *shownTask, r *shownRow, e fake.Effect) {
 		if v.out[e.InstanceID] == "" && !v.foreign {
 			bad("it was not put in Standby by us (N5)")
 		}
+		if r.Status == ru.InstanceLeftover && !t.head.Status.Ended() && v.changed(t, r) {
+			bad("taken over and changed (S30)")
+		}
 		delete(v.out, e.InstanceID)
 	}
+}
+
+// changed reports whether an instance that was taken over is another than it was before the first change.
+func (v *invariants) changed(t *shownTask, r *shownRow) bool {
+	if t.head.Spec.Update.Script != nil {
+		return r.Begun
+	}
+	i, _ := v.cloud.InstanceView(r.ID)
+	return r.Before == nil || i.ImageID != r.Before.ImageID
 }
 
 // enter holds I1 and N1 for an instance that enters Standby.

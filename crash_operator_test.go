@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
@@ -25,7 +26,7 @@ type operator struct {
 	triggers []*trigger
 	racing   sync.WaitGroup
 
-	late     bool           // the next driver comes late
+	late     atomic.Bool    // the next driver comes late
 	failures map[string]int // known failures of instances, by task and instance
 
 	// decide says what becomes of an instance that has failed again after a retry; nil means skip.
@@ -183,7 +184,7 @@ func (o *operator) run(id string) *ru.Task {
 	for range 1000 {
 		p := o.g.driver
 		if p == nil || p.dead.Load() {
-			late := o.g.strike.mode == diesLate || o.late
+			late := o.g.strike.mode == diesLate || o.late.Load()
 			if p != nil && late {
 				time.Sleep(2 * time.Hour) // longer than any deadline: time in which nobody drives counts for none
 				o.g.cloud.ForgetTokens()
@@ -236,9 +237,10 @@ func (o *operator) get(id string) *ru.Task {
 // lead runs a task to its end: it continues after pauses, retries each failed instance once, and then decides.
 func (o *operator) lead(id string) *ru.Task {
 	for range 200 {
-		t := o.run(id)
+		o.run(id)
 		o.racing.Wait() // what is being commanded is done before somebody looks
-		if t = o.get(id); t.Restore.Active() || !t.Status.Ended() && !t.Status.Waiting() {
+		t := o.get(id)
+		if t.Restore.Active() || !t.Status.Ended() && !t.Status.Waiting() {
 			continue
 		}
 		switch t.Status {

@@ -82,7 +82,6 @@ type rig struct {
 	mu         sync.Mutex
 	strike     strike
 	fired      bool
-	died       bool // a driver has died; its successor is not there yet
 	deaths     int
 	seen       map[string]int
 	boundaries []boundary
@@ -90,7 +89,6 @@ type rig struct {
 
 	births int
 	driver *process
-	clerk  *process // the operator's own process
 }
 
 func newRig(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *rig {
@@ -109,6 +107,7 @@ type process struct {
 	stop context.CancelFunc
 	dead atomic.Bool
 	late bool
+	slow func(op string) // called after each save, before it is answered
 	gate func(op string) // called before each call and save, for tests that freeze a process
 }
 
@@ -202,6 +201,7 @@ var errLost = fmt.Errorf("connection reset: %w", provider.ErrTransient)
 // through carries out a call of a process, or what strikes it.
 func through[T any](ctx context.Context, p *process, b boundary, f func(context.Context) (T, error)) (T, error) {
 	var none T
+	p.g.inv.mayCall(p, b.key)
 	if p.gate != nil {
 		p.gate(b.key)
 	}

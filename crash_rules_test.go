@@ -101,7 +101,7 @@ func TestN2_UnknownOutcomeIsNotRunAgain(t *testing.T) {
 			hit := strings.HasPrefix(b.key, "Update ru-") && g.deaths == 0
 			return after, diesLate, hit
 		}
-		o.late = true
+		o.late.Store(true)
 		id := o.create(sweepSpec(true, 2))
 		task := o.run(id)
 		if task.Status != ru.StatusFailurePaused || task.Instances[0].Error == nil || task.Instances[0].Error.Kind != provider.ErrOutcomeUnknown.Error() {
@@ -121,28 +121,28 @@ func TestN2_UnknownOutcomeIsNotRunAgain(t *testing.T) {
 // An answer that says "nothing has happened" says so of its own sending: an earlier one may have had its effect.
 func TestN2_RefusedResendingForgetsNothing(t *testing.T) {
 	for _, op := range []string{"EnterStandby", "ExitStandby", "Update"} {
-		t.Run(op, func(t *testing.T) {
-			setup := func(c *fake.Cloud) {
-				c.Inject(fake.LoseAnswer(op, 1), fake.Fault{Op: op, Nth: 2, Count: 200, Err: provider.ErrPermission})
-			}
-			if op == "Update" { // its first call only looks
-				setup = func(c *fake.Cloud) {
-					c.Inject(fake.LoseAnswer(op, 2), fake.Fault{Op: op, Nth: 3, Count: 200, Err: provider.ErrPermission})
+		for _, refusal := range []error{provider.ErrPermission, provider.ErrThrottled, provider.ErrBusy} {
+			t.Run(fmt.Sprintf("%s/%s", op, refusal), func(t *testing.T) {
+				n := 1
+				if op == "Update" {
+					n = 2 // its first call only looks
 				}
-			}
-			onRig(t, 3, fake.Config{}, setup, func(t *testing.T, o *operator) {
-				id := o.create(sweepSpec(true, 3))
-				o.run(id)
-				task := o.get(id)
-				if task.Status != ru.StatusFailurePaused || !slices.Contains(leftoverLines(task), "standby i-0001") {
-					t.Errorf("task is %s and leaves %v", task.Status, leftoverLines(task))
+				setup := func(c *fake.Cloud) {
+					c.Inject(fake.LoseAnswer(op, n), fake.Fault{Op: op, Nth: n + 1, Count: -1, Err: refusal})
 				}
-				o.g.cloud.ClearFaults()
-				if task = o.lead(id); task.Status != ru.StatusSucceeded || len(task.Leftovers()) > 0 {
-					t.Errorf("task is %s and leaves %v", task.Status, leftoverLines(task))
-				}
+				onRig(t, 3, fake.Config{}, setup, func(t *testing.T, o *operator) {
+					id := o.create(sweepSpec(true, 3))
+					task := o.run(id)
+					if task.Status != ru.StatusFailurePaused || !slices.Contains(leftoverLines(task), "standby i-0001") {
+						t.Errorf("task is %s and leaves %v", task.Status, leftoverLines(task))
+					}
+					o.g.cloud.ClearFaults()
+					if task = o.lead(id); task.Status != ru.StatusSucceeded || len(task.Leftovers()) > 0 {
+						t.Errorf("task is %s and leaves %v", task.Status, leftoverLines(task))
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -187,8 +187,10 @@ func TestN5_NothingElseIsTouched(t *testing.T) {
 
 // Whatever never works again, the task comes to an end or waits for a person, and a cancel leads out of there.
 func TestN6_EveryWaitHasALimit(t *testing.T) {
-	ops := []string{"Group", "Members", "Instances", "EnterStandby", "ExitStandby", "SuspendProcesses", "ResumeProcesses", "Update",
-		"Configuration", "SetConfigurationImage", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", "DescribeInvocationResults"}
+	ops := []string{
+		"Group", "Members", "Instances", "EnterStandby", "ExitStandby", "SuspendProcesses", "ResumeProcesses", "Update",
+		"Configuration", "SetConfigurationImage", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", "DescribeInvocationResults",
+	}
 	errs := []error{provider.ErrTransient, provider.ErrPermission, provider.ErrThrottled, provider.ErrBusy, provider.ErrInvalidState, provider.ErrNotBegun}
 	if raceEnabled || testing.Short() {
 		errs = errs[:2]

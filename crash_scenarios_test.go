@@ -38,17 +38,6 @@ func always(id string) func(*fake.Cloud) {
 	}
 }
 
-func failing(id string, n int) func(*fake.Cloud) {
-	return func(c *fake.Cloud) {
-		b := fake.Behavior{FailReplaces: n}
-		for range n {
-			b.Scripts = append(b.Scripts, fake.ScriptResult{ExitCode: 1})
-		}
-		b.Scripts = append(b.Scripts, fake.ScriptResult{})
-		c.SetBehavior(id, b)
-	}
-}
-
 // updating reports whether an instance of a task is being updated.
 func updating(id string) func(t *shownTask) bool {
 	return func(t *shownTask) bool {
@@ -173,7 +162,7 @@ func kindScenarios(script bool) []*scenario {
 				o.must("skip", o.command(id, ru.CommandSkip, "i-0001"))
 				o.must("pause", o.command(id, ru.CommandPause))
 			})
-			o.lead(o.create(sweepSpec(script, 2)))
+			o.lead(o.create(with(sweepSpec(script, 2), func(s *ru.Spec) { s.MaxInFlight = 2 })))
 		}},
 		{name: "drained and verified", n: 3, cfg: ru.Config{Hooks: ru.Hooks{Verify: alwaysHealthy()}}, act: func(o *operator) {
 			o.lead(o.create(with(sweepSpec(script, 2), func(s *ru.Spec) { s.Drain, s.Verify.Successes = 30*time.Second, 2 })))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -18,7 +19,7 @@ var errStore = errors.New("store: connection reset")
 
 // write carries out a write of a process, or what strikes it. The invariants look before and after it.
 func (s *crashStore) write(key string, f func() error, written func()) error {
-	g := s.p.g
+	g, began := s.p.g, time.Now()
 	if s.p.gate != nil {
 		s.p.gate("save " + key)
 	}
@@ -31,6 +32,12 @@ func (s *crashStore) write(key string, f func() error, written func()) error {
 		s.p.die()
 	}
 	err := g.inv.write(s.p, f, written)
+	if err == nil && strings.HasSuffix(key, " driver") {
+		g.inv.renew(s.p, began)
+	}
+	if s.p.slow != nil {
+		s.p.slow("save " + key)
+	}
 	if hit {
 		if m == lives {
 			return errStore

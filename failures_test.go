@@ -25,8 +25,10 @@ func TestS22_StartedOnesFinishAndOthersAreHeld(t *testing.T) {
 		scriptsFail(b, 1, "i-0001")
 		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.MaxInFlight = 2 }))
 		task := b.runTo(id, ru.StatusFailurePaused)
-		diff(t, "statuses", map[string]string{"i-0001": "failed", "i-0002": "succeeded", "i-0003": "pending", "i-0004": "pending",
-			"i-0005": "pending", "i-0006": "pending", "i-0007": "pending", "i-0008": "pending"}, statuses(task))
+		diff(t, "statuses", map[string]string{
+			"i-0001": "failed", "i-0002": "succeeded", "i-0003": "pending", "i-0004": "pending",
+			"i-0005": "pending", "i-0006": "pending", "i-0007": "pending", "i-0008": "pending",
+		}, statuses(task))
 		diff(t, "why", ru.PausedByFailure, task.Pause.Why)
 		diff(t, "in Standby", []string{"i-0001"}, b.inState("Standby"))
 		row := rowOf(task, "i-0001")

@@ -30,7 +30,9 @@ func TestS15_VerifyHook(t *testing.T) {
 			}
 			return vs, nil
 		}})
-		id := b.create(scriptSpec(1, everything, func(s *ru.Spec) { s.Verify = ru.VerifyPolicy{Successes: 2, Timeout: time.Minute, Interval: 5 * time.Second} }))
+		id := b.create(scriptSpec(1, everything, func(s *ru.Spec) {
+			s.Verify = ru.VerifyPolicy{Successes: 2, Timeout: time.Minute, Interval: 5 * time.Second}
+		}))
 		task := b.runTo(id, ru.StatusFailurePaused)
 		diff(t, "asked about at once", 4, most)
 		diff(t, "statuses", map[string]string{"i-0001": "succeeded", "i-0002": "failed", "i-0003": "succeeded", "i-0004": "succeeded"}, statuses(task))
@@ -50,8 +52,10 @@ func TestS22_FailedHookDecides(t *testing.T) {
 		want     ru.Status
 		shown    string
 	}{
-		{ru.DecideRetry, ru.StatusSucceeded, "succeeded"}, {ru.DecideSkip, ru.StatusSucceeded, "succeeded (skipped)"},
-		{ru.DecideCancel, ru.StatusFailed, "failed (canceled)"}, {ru.DecidePause, ru.StatusFailurePaused, "failed"},
+		{ru.DecideRetry, ru.StatusSucceeded, "succeeded"},
+		{ru.DecideSkip, ru.StatusSucceeded, "succeeded (skipped)"},
+		{ru.DecideCancel, ru.StatusFailed, "failed (canceled)"},
+		{ru.DecidePause, ru.StatusFailurePaused, "failed"},
 		{"", ru.StatusFailed, "failed (canceled)"}, // left to the policy, which tolerates one
 	} {
 		bubbled(t, "decide "+string(c.decision), func(t *testing.T) {
@@ -119,7 +123,11 @@ func TestS21_S22_HookTrouble(t *testing.T) {
 	trouble := map[string]func(ctx context.Context) error{
 		"error": func(context.Context) error { return errors.New("red light") },
 		"panic": func(context.Context) error { panic("red light") },
-		"hang":  func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); return fmt.Errorf("red light: %w", ctx.Err()) },
+		"hang": func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return fmt.Errorf("red light: %w", ctx.Err())
+		},
 	}
 	for name, f := range trouble {
 		first := func() func(context.Context) error {
@@ -162,7 +170,9 @@ func TestS21_S22_HookTrouble(t *testing.T) {
 		})
 		bubbled(t, "failed "+name, func(t *testing.T) {
 			once := first()
-			b := hookBed(t, 4, ru.Hooks{Failed: func(ctx context.Context, _ ru.Summary, _ ru.InstanceFailure) (ru.Decision, error) { return "", once(ctx) }})
+			b := hookBed(t, 4, ru.Hooks{Failed: func(ctx context.Context, _ ru.Summary, _ ru.InstanceFailure) (ru.Decision, error) {
+				return "", once(ctx)
+			}})
 			scriptsFail(b, 1, "i-0001")
 			id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Failure.Total = ru.Budget{Instances: 3} }))
 			task := b.runTo(id, ru.StatusFailurePaused) // the budget is not used: nobody knows what the hook would have said
@@ -220,7 +230,10 @@ func TestS12_S15_S22_JoinHooks(t *testing.T) {
 	mk := func(name string, d ru.Decision, healthy bool, err error) ru.Hooks {
 		return ru.Hooks{
 			BeforeBatch: func(context.Context, ru.Summary, ru.Batch) error { order = append(order, name); return err },
-			AfterBatch:  func(context.Context, ru.Summary, ru.Batch) (ru.Decision, error) { order = append(order, name); return d, nil },
+			AfterBatch: func(context.Context, ru.Summary, ru.Batch) (ru.Decision, error) {
+				order = append(order, name)
+				return d, nil
+			},
 			Verify: func(_ context.Context, _ ru.Summary, ids []string) ([]ru.Verdict, error) {
 				return []ru.Verdict{{InstanceID: ids[0], Healthy: healthy, Text: name}}, nil
 			},

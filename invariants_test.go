@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
@@ -34,7 +35,8 @@ type invariants struct {
 	made       map[effectKey]int
 	script     map[string]fake.Effect // the last script run, by instance
 
-	nothing map[string]bool // instances whose replacements may come to nothing, so that another in the same attempt is no second one
+	nothing map[string]bool      // instances whose replacements may come to nothing, so that another in the same attempt is no second one
+	renewed map[string]time.Time // when the last save of each driver began
 	// foreign says that others change the cloud too: what they may bring about is not checked.
 	foreign bool
 	// wire counts effects of calls that went out before their driver lost its lease; those are allowed and counted apart.
@@ -71,8 +73,26 @@ func newInvariants(g *rig) *invariants {
 	v := &invariants{
 		g: g, cloud: g.cloud, tasks: map[string]*shownTask{}, out: map[string]string{}, ours: map[provider.Process]bool{},
 		start: map[string]fake.InstanceView{}, made: map[effectKey]int{}, script: map[string]fake.Effect{},
+		renewed: map[string]time.Time{},
 	}
 	return v
+}
+
+// renew notes when a driver began the save that renews its lease.
+func (v *invariants) renew(p *process, began time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.renewed[p.name] = began
+}
+
+// mayCall holds N3: a call begins only if the call limit and the margin are left of the lease.
+func (v *invariants) mayCall(p *process, key string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	const lease, limit, margin = 3 * time.Minute, time.Minute, 15 * time.Second // Config's defaults
+	if at, drives := v.renewed[p.name]; drives && time.Since(at) > lease-limit-margin {
+		v.fault("N3: %s begins %s %s after it renewed its lease", p.name, key, time.Since(at))
+	}
 }
 
 // begin remembers the cloud as it is before the first task.

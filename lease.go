@@ -109,8 +109,10 @@ func (r *Runner) take(ctx context.Context, taskID string) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &driver{r: r, start: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),
-		log: r.cfg.Logger.With("task", t.ID, "group", t.GroupID)}
+	d := &driver{
+		r: r, start: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),
+		log: r.cfg.Logger.With("task", t.ID, "group", t.GroupID),
+	}
 	d.m = newMachine(t, r.env, d.now())
 	if !t.SavedAt.IsZero() && (t.Lease.Owner != "" || !t.Status.Waiting()) {
 		d.m.credit(d.now().Sub(t.SavedAt)) // nobody drove it since: that time counts for no deadline

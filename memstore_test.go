@@ -39,7 +39,8 @@ func oneTask(t *testing.T) (*ru.MemoryStore, ru.Head) {
 func contents(t *testing.T, s ru.Store) (got struct {
 	Task   *ru.Task
 	Events []ru.Event
-}) {
+},
+) {
 	t.Helper()
 	var err error
 	if got.Task, err = s.Load(t.Context(), "task-1"); err != nil {

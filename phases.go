@@ -148,8 +148,10 @@ func (m *machine) startSuspending(g *provider.Group) {
 
 // suspendAgain answers somebody who resumed processes of ours.
 func (m *machine) suspendAgain(missing []provider.Process, p Phase, s Stage) {
-	m.event(Event{Kind: EventForeignChange, Cause: ByProvider, Batch: m.t.Batch,
-		Text: "somebody else resumed " + joinProcesses(missing) + "; suspending again"})
+	m.event(Event{
+		Kind: EventForeignChange, Cause: ByProvider, Batch: m.t.Batch,
+		Text: "somebody else resumed " + joinProcesses(missing) + "; suspending again",
+	})
 	m.intend(opSuspend)
 	m.stage(p, s)
 }

@@ -72,8 +72,10 @@ func groupPrechecks() []precheck {
 		{name: "group stopped by the service", group: fake.GroupSpec{SystemSuspended: true}, spec: scriptSpec(2), want: []string{"error group_stopped_by_service []"}},
 		{name: "group held by another task", setup: func(b *bed) { b.create(scriptSpec(2)) }, spec: scriptSpec(2), want: []string{"error group_busy []"}, says: "held by task task-"},
 		{name: "instance refresh running", group: fake.GroupSpec{RefreshID: "refresh-7"}, spec: scriptSpec(2), want: []string{"error instance_refresh []"}, says: "refresh-7"},
-		{name: "activity in progress", setup: world(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Minute, 0, 0) }), spec: scriptSpec(2),
-			want: []string{"warning activity_in_progress []"}, says: "will wait"},
+		{
+			name: "activity in progress", setup: world(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Minute, 0, 0) }), spec: scriptSpec(2),
+			want: []string{"warning activity_in_progress []"}, says: "will wait",
+		},
 		{name: "desired capacity higher", group: fake.GroupSpec{DesiredCapacity: 5}, spec: scriptSpec(2), want: []string{"warning desired_capacity []"}, says: "desired capacity is 5 and the group has 4"},
 		{name: "desired capacity lower", group: fake.GroupSpec{DesiredCapacity: 3}, spec: scriptSpec(2), want: []string{"warning desired_capacity []"}, says: "desired capacity is 3"},
 		{name: "desired capacity as it is", group: fake.GroupSpec{DesiredCapacity: 4}, spec: scriptSpec(2)},
@@ -110,8 +112,10 @@ func memberPrechecks() []precheck {
 		{name: "instance not running", setup: world(func(w *fake.World) { w.SetPower(provider.Stopped, "i-0002") }), spec: imageSpec(2), want: []string{"error instance_not_running [i-0002]", setsImage}},
 		{name: "instance locked", setup: addInstance(fake.InstanceSpec{Locks: []string{"security"}}), spec: scriptSpec(2), want: []string{"error instance_locked [i-x]"}},
 		{name: "instance expired", setup: addInstance(fake.InstanceSpec{Expired: true}), spec: scriptSpec(2), want: []string{"error instance_expired [i-x]"}},
-		{name: "what is left alone does not count", setup: addInstance(fake.InstanceSpec{Expired: true, Locks: []string{"security"}, Power: provider.Stopped, OS: "windows", NoPassword: true, CustomWeight: 7}),
-			spec: scriptSpec(2, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-x"} })},
+		{
+			name: "what is left alone does not count", setup: addInstance(fake.InstanceSpec{Expired: true, Locks: []string{"security"}, Power: provider.Stopped, OS: "windows", NoPassword: true, CustomWeight: 7}),
+			spec: scriptSpec(2, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-x"} }),
+		},
 		{name: "shell script on windows", setup: addInstance(fake.InstanceSpec{OS: "windows"}), spec: scriptSpec(2), want: []string{"error script_kind [i-x]"}, says: "RunShellScript does not run on windows"},
 		{name: "bat script on linux", spec: scriptSpec(2, scriptType(provider.Bat), include("i-0001")), want: []string{"error script_kind [i-0001]", clamped}, says: "RunBatScript does not run on linux"},
 		{name: "powershell script on linux", spec: scriptSpec(2, scriptType(provider.PowerShell), include("i-0001")), want: []string{"error script_kind [i-0001]", clamped}},
@@ -119,8 +123,10 @@ func memberPrechecks() []precheck {
 		{name: "agent offline", setup: world(func(w *fake.World) { w.SetAgentOffline(time.Hour, "i-0003") }), spec: scriptSpec(2), want: []string{"warning agent_offline [i-0003]"}, says: "when its turn comes"},
 		{name: "agent offline and an image", setup: world(func(w *fake.World) { w.SetAgentOffline(time.Hour, "i-0003") }), spec: imageSpec(2), want: []string{setsImage}},
 		{name: "login lost", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(2), want: []string{"error login_lost [i-x]", setsImage}, says: "Consent.LoginLoss"},
-		{name: "login lost with consent", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(2, func(s *ru.Spec) { s.Consent.LoginLoss = true }),
-			want: []string{setsImage, "warning login_lost [i-x]"}},
+		{
+			name: "login lost with consent", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(2, func(s *ru.Spec) { s.Consent.LoginLoss = true }),
+			want: []string{setsImage, "warning login_lost [i-x]"},
+		},
 		{name: "login kept by a key pair", setup: addInstance(fake.InstanceSpec{NoPassword: true, KeyPair: "key"}), spec: imageSpec(2), want: []string{setsImage}},
 		{name: "login kept by a script", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: scriptSpec(2)},
 		{name: "individual weight", group: fake.GroupSpec{LoadBalancers: []string{"lb"}}, setup: addInstance(fake.InstanceSpec{CustomWeight: 7}), spec: scriptSpec(2), want: []string{"warning custom_weight [i-x]"}},
@@ -132,12 +138,18 @@ func memberPrechecks() []precheck {
 		{name: "goes down to the least", spec: scriptSpec(2, least(2))},
 		{name: "only a later batch is too large", spec: scriptSpec(3, least(3)), want: []string{"error capacity []"}, says: "batch 3"},
 		{name: "one at a time", spec: scriptSpec(2, least(3), func(s *ru.Spec) { s.MaxInFlight = 1 })},
-		{name: "protected ones leave service too", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001", "i-0002") }),
-			spec: scriptSpec(1, func(s *ru.Spec) { s.Targets.IncludeProtected = true }), want: []string{"error capacity []"}},
-		{name: "only protected ones", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, idRange(1, 4)...) }),
-			spec: scriptSpec(1, func(s *ru.Spec) { s.Targets.IncludeProtected = true }), want: []string{"error capacity []"}, says: "every instance that serves"},
-		{name: "only protected ones, in two batches", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, idRange(1, 4)...) }),
-			spec: scriptSpec(2, func(s *ru.Spec) { s.Targets.IncludeProtected = true })},
+		{
+			name: "protected ones leave service too", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001", "i-0002") }),
+			spec: scriptSpec(1, func(s *ru.Spec) { s.Targets.IncludeProtected = true }), want: []string{"error capacity []"},
+		},
+		{
+			name: "only protected ones", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, idRange(1, 4)...) }),
+			spec: scriptSpec(1, func(s *ru.Spec) { s.Targets.IncludeProtected = true }), want: []string{"error capacity []"}, says: "every instance that serves",
+		},
+		{
+			name: "only protected ones, in two batches", setup: world(func(w *fake.World) { w.SetLifecycle(provider.Protected, idRange(1, 4)...) }),
+			spec: scriptSpec(2, func(s *ru.Spec) { s.Targets.IncludeProtected = true }),
+		},
 		{name: "a single instance", setup: world(func(w *fake.World) { w.Release(idRange(2, 4)...) }), spec: scriptSpec(1), want: []string{"error capacity []"}},
 	}
 }

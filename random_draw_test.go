@@ -99,8 +99,10 @@ func (s *schedule) others(c *fake.Cloud, ids []string) {
 
 // faults draws calls that fail.
 func (s *schedule) faults() {
-	ops := []string{"Group", "Members", "Instances", "EnterStandby", "ExitStandby", "SetProtection", "Start", "SuspendProcesses", "ResumeProcesses",
-		"Update", "Configuration", "SetConfigurationImage", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", ""}
+	ops := []string{
+		"Group", "Members", "Instances", "EnterStandby", "ExitStandby", "SetProtection", "Start", "SuspendProcesses", "ResumeProcesses",
+		"Update", "Configuration", "SetConfigurationImage", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", "",
+	}
 	for range s.r.IntN(5) {
 		f := fake.Fault{Op: pick(s, ops...), Nth: 1 + s.r.IntN(6), Count: 1 + s.r.IntN(3)}
 		switch s.r.IntN(7) {

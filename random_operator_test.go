@@ -173,13 +173,15 @@ func (s *schedule) saved(t *shownTask) {
 		return
 	}
 	s.o.triggers = append(s.o.triggers, nil)
-	id := t.head.ID
+	id, version := t.head.ID, t.head.Version
 	instance := ""
 	if len(t.ids) > 0 {
 		instance = t.ids[s.draw(len(t.ids), key+"instance")]
 	}
-	what := []ru.Command{ru.CommandPause, ru.CommandSkip, ru.CommandCancelInstances, ru.CommandRetry, ru.CommandContinue, ru.CommandCancel,
-		cancelAndRestore}[s.draw(7, key+"what")]
+	what := []ru.Command{
+		ru.CommandPause, ru.CommandSkip, ru.CommandCancelInstances, ru.CommandRetry, ru.CommandContinue, ru.CommandCancel,
+		cancelAndRestore,
+	}[s.draw(7, key+"what")]
 	delay := time.Duration(1+s.draw(4000, key+"delay")) * time.Millisecond
 	s.o.racing.Go(func() {
 		time.Sleep(delay + 1)
@@ -194,9 +196,7 @@ func (s *schedule) saved(t *shownTask) {
 			err = s.o.command(id, what)
 		}
 		if err == nil {
-			s.g.inv.mu.Lock()
-			s.note("%s %s of %s after v%d", what, instance, id[:9], t.head.Version)
-			s.g.inv.mu.Unlock()
+			s.note("%s %s of %s after v%d", what, instance, id[:9], version)
 		}
 		if err != nil && !errors.Is(err, ru.ErrIllegalCommand) && !errors.Is(err, ru.ErrUnknownInstance) {
 			s.g.inv.problem("%s: %v", what, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -72,6 +73,7 @@ type schedule struct {
 	strikes  int
 	commands int
 	foreign  bool
+	mu       sync.Mutex
 	notes    []string // what was drawn, for a report
 }
 
@@ -115,6 +117,8 @@ func playRandom(t *testing.T, seed uint64) *schedule {
 }
 
 func (s *schedule) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
@@ -143,6 +147,6 @@ func (s *schedule) strike(_ *process, b boundary) (site, mode, bool) {
 	sites := b.sites(m)
 	at := sites[s.draw(len(sites), "site "+b.key)]
 	s.note("%s", strike{b.key, at, m})
-	s.o.late = m == diesLate
+	s.o.late.Store(m == diesLate)
 	return at, m, true
 }

@@ -137,8 +137,14 @@ func TestOldRecordsAreUsable(t *testing.T) {
 		file string
 		want ru.Status // after Cancel or Restore and Run; empty: its leftovers belong to a later task
 	}{
-		{"pending", ru.StatusCanceled}, {"at-work", ru.StatusCanceled}, {"batch-paused", ru.StatusCanceled}, {"failure-paused", ru.StatusCanceled},
-		{"canceled-with-leftovers", ru.StatusCanceled}, {"rolled-back", ""}, {"rollback", ru.StatusSucceeded}, {"script-succeeded", ru.StatusSucceeded},
+		{"pending", ru.StatusCanceled},
+		{"at-work", ru.StatusCanceled},
+		{"batch-paused", ru.StatusCanceled},
+		{"failure-paused", ru.StatusCanceled},
+		{"canceled-with-leftovers", ru.StatusCanceled},
+		{"rolled-back", ""},
+		{"rollback", ru.StatusSucceeded},
+		{"script-succeeded", ru.StatusSucceeded},
 	} {
 		for schema := 1; schema <= ru.SchemaVersion; schema++ {
 			file := fmt.Sprintf("testdata/records/schema-%d/%s.json", schema, c.file)
@@ -220,9 +226,11 @@ func TestNewerRecordsAreRefused(t *testing.T) {
 				_, get := r.Get(ctx, id)
 				_, explain := r.Explain(ctx, id)
 				_, rollback := r.Rollback(ctx, id, ru.RollbackSpec{})
-				calls := map[string]error{"Get": get, "Explain": explain, "Rollback": rollback, "Pause": r.Pause(ctx, id, ""), "Continue": r.Continue(ctx, id),
+				calls := map[string]error{
+					"Get": get, "Explain": explain, "Rollback": rollback, "Pause": r.Pause(ctx, id, ""), "Continue": r.Continue(ctx, id),
 					"Retry": r.Retry(ctx, id, []string{"i-0001"}), "Skip": r.Skip(ctx, id, []string{"i-0001"}), "Cancel": r.Cancel(ctx, id, ""),
-					"Restore": r.Restore(ctx, id, ru.RestoreFilter{})}
+					"Restore": r.Restore(ctx, id, ru.RestoreFilter{}),
+				}
 				if k.Task.Runnable(time.Now()) {
 					calls["Run"] = r.Run(ctx, id)
 				}

@@ -59,8 +59,10 @@ func makeRecords(t *testing.T, script bool, made map[string]*kept) {
 		}
 		made[name] = k
 	}
-	spec := ru.Spec{GroupID: fake.DemoGroup, Description: "release 42", Update: ru.Image(fake.DemoNewImage), Rollback: ru.Image(fake.DemoOldImage),
-		Batches: ru.InBatches(3), Pause: ru.PausePolicy{Mode: ru.PauseFirstBatch}, ClientToken: "token-1"}
+	spec := ru.Spec{
+		GroupID: fake.DemoGroup, Description: "release 42", Update: ru.Image(fake.DemoNewImage), Rollback: ru.Image(fake.DemoOldImage),
+		Batches: ru.InBatches(3), Pause: ru.PausePolicy{Mode: ru.PauseFirstBatch}, ClientToken: "token-1",
+	}
 	if script {
 		spec.Update, spec.Rollback, spec.Pause.Mode = ru.Script(provider.Shell, "echo up"), ru.Script(provider.Shell, "echo down"), ru.PauseNever
 		s := must(r.Create(ctx, spec))

@@ -165,8 +165,10 @@ func TestS31_StateBeforeTheFirstChange(t *testing.T) {
 		b := groupBed(t, fake.GroupSpec{KeyPair: "key-group"})
 		b.cloud.AddImages(provider.Image{ID: "img-special"})
 		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{})
-		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{ImageID: "img-special", Lifecycle: provider.Protected, KeyPair: "key-own", UserData: "b3du",
-			Disk: provider.Disk{SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"}})
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{
+			ImageID: "img-special", Lifecycle: provider.Protected, KeyPair: "key-own", UserData: "b3du",
+			Disk: provider.Disk{SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"},
+		})
 		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{})
 		id := b.create(imageSpec(3, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
 		task := b.runTo(id, ru.StatusSucceeded)
@@ -174,8 +176,10 @@ func TestS31_StateBeforeTheFirstChange(t *testing.T) {
 		if got == nil || got.Disk == nil {
 			t.Fatalf("nothing is recorded: %+v", got)
 		}
-		diff(t, "before", provider.Before{ImageID: "img-special", Lifecycle: provider.Protected, Power: provider.Running, KeyPair: "key-own", UserData: "b3du",
-			Disk: &provider.Disk{ID: got.Disk.ID, SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"}}, *got)
+		diff(t, "before", provider.Before{
+			ImageID: "img-special", Lifecycle: provider.Protected, Power: provider.Running, KeyPair: "key-own", UserData: "b3du",
+			Disk: &provider.Disk{ID: got.Disk.ID, SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"},
+		}, *got)
 		back := b.rollback(id, ru.RollbackSpec{ToBefore: true})
 		b.runTo(back, ru.StatusSucceeded)
 		diff(t, "image of i-0001", fake.DemoOldImage, b.instance("i-0001").ImageID)

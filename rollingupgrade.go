@@ -91,9 +91,16 @@ func (c *Config) validate() error {
 		name string
 		d    time.Duration
 	}{
-		{"Config.HookTimeout", c.HookTimeout}, {"Config.Poll", c.Poll}, {"Config.MaxWait", c.MaxWait}, {"Config.CallLimit", c.CallLimit},
-		{"Config.Lease", c.Lease}, {"Config.Renew", c.Renew}, {"Config.Margin", c.Margin}, {"Config.TokenTrust", c.TokenTrust},
-		{"Config.Lookup", c.Lookup}, {"Config.Grace", c.Grace},
+		{"Config.HookTimeout", c.HookTimeout},
+		{"Config.Poll", c.Poll},
+		{"Config.MaxWait", c.MaxWait},
+		{"Config.CallLimit", c.CallLimit},
+		{"Config.Lease", c.Lease},
+		{"Config.Renew", c.Renew},
+		{"Config.Margin", c.Margin},
+		{"Config.TokenTrust", c.TokenTrust},
+		{"Config.Lookup", c.Lookup},
+		{"Config.Grace", c.Grace},
 	} {
 		check.duration(d.name, d.d)
 	}
@@ -135,8 +142,10 @@ func New(p provider.Provider, s Store, cfg Config) (*Runner, error) {
 	}
 	r := &Runner{provider: p, store: s, cfg: cfg, owner: cfg.Owner, calls: make(chan struct{}, cfg.ParallelTotal), driving: map[string]chan struct{}{}}
 	_, sets := p.(provider.ConfigurationSetter)
-	r.env = env{limits: p.Limits(), hooks: &r.cfg.Hooks, setsImage: sets, tokenTrust: cfg.TokenTrust, lookup: cfg.Lookup,
-		backoff: r.delay, poll: cfg.MaxWait}
+	r.env = env{
+		limits: p.Limits(), hooks: &r.cfg.Hooks, setsImage: sets, tokenTrust: cfg.TokenTrust, lookup: cfg.Lookup,
+		backoff: r.delay, poll: cfg.MaxWait,
+	}
 	return r, nil
 }
 

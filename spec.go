@@ -191,11 +191,17 @@ func (s *Spec) Validate() error {
 		name string
 		d    time.Duration
 	}{
-		{"Spec.Drain", s.Drain}, {"Spec.Verify.Timeout", s.Verify.Timeout}, {"Spec.Verify.Interval", s.Verify.Interval},
-		{"Spec.Timeouts.Settle", s.Timeouts.Settle}, {"Spec.Timeouts.Group", s.Timeouts.Group},
-		{"Spec.Timeouts.EnterStandby", s.Timeouts.EnterStandby}, {"Spec.Timeouts.ExitStandby", s.Timeouts.ExitStandby},
-		{"Spec.Timeouts.Update", s.Timeouts.Update}, {"Spec.Timeouts.Instance", s.Timeouts.Instance},
-		{"Spec.Timeouts.Batch", s.Timeouts.Batch}, {"Spec.Timeouts.Task", s.Timeouts.Task},
+		{"Spec.Drain", s.Drain},
+		{"Spec.Verify.Timeout", s.Verify.Timeout},
+		{"Spec.Verify.Interval", s.Verify.Interval},
+		{"Spec.Timeouts.Settle", s.Timeouts.Settle},
+		{"Spec.Timeouts.Group", s.Timeouts.Group},
+		{"Spec.Timeouts.EnterStandby", s.Timeouts.EnterStandby},
+		{"Spec.Timeouts.ExitStandby", s.Timeouts.ExitStandby},
+		{"Spec.Timeouts.Update", s.Timeouts.Update},
+		{"Spec.Timeouts.Instance", s.Timeouts.Instance},
+		{"Spec.Timeouts.Batch", s.Timeouts.Batch},
+		{"Spec.Timeouts.Task", s.Timeouts.Task},
 	} {
 		c.duration(d.name, d.d)
 	}

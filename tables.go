@@ -191,8 +191,10 @@ func check(t *Task, c Command, instances []*Instance) error {
 	}
 	for _, i := range instances {
 		if !slices.Contains(r.instances, i.caseOf()) {
-			return &CommandError{Command: c, TaskID: t.ID, Status: t.Status, InstanceID: i.ID, Instance: i.Status, Legal: legal(t.Status),
-				Err: fmt.Errorf("%s takes instances that are %s", c, joinCases(r.instances))}
+			return &CommandError{
+				Command: c, TaskID: t.ID, Status: t.Status, InstanceID: i.ID, Instance: i.Status, Legal: legal(t.Status),
+				Err: fmt.Errorf("%s takes instances that are %s", c, joinCases(r.instances)),
+			}
 		}
 	}
 	return nil

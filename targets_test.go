@@ -147,18 +147,42 @@ func TestS2_IncludeAndExclude(t *testing.T) {
 		want     []string
 		excluded map[string]string
 	}{
-		{"include", ru.TargetSpec{Include: []string{"i-0004", "i-0002"}}, []string{"i-0002", "i-0004"},
-			map[string]string{"i-0001": "not included by the spec", "i-0003": "not included by the spec", "i-0005": "not included by the spec"}},
-		{"exclude", ru.TargetSpec{Exclude: []string{"i-0001"}}, []string{"i-0002", "i-0003", "i-0004"},
-			map[string]string{"i-0001": "excluded by the spec", "i-0005": "is Protected"}},
-		{"include and exclude", ru.TargetSpec{Include: []string{"i-0003"}, Exclude: []string{"i-0001"}}, []string{"i-0003"},
-			map[string]string{"i-0001": "excluded by the spec", "i-0002": "not included by the spec", "i-0004": "not included by the spec", "i-0005": "not included by the spec"}},
-		{"exclude one that does not exist", ru.TargetSpec{Exclude: []string{"i-none"}}, idRange(1, 4),
-			map[string]string{"i-0005": "is Protected"}},
-		{"to be included does not lift protection", ru.TargetSpec{Include: []string{"i-0001", "i-0005"}}, []string{"i-0001"},
-			map[string]string{"i-0002": "not included by the spec", "i-0003": "not included by the spec", "i-0004": "not included by the spec", "i-0005": "is Protected"}},
-		{"exclude a protected one", ru.TargetSpec{IncludeProtected: true, Exclude: []string{"i-0005"}}, idRange(1, 4),
-			map[string]string{"i-0005": "excluded by the spec"}},
+		{
+			"include",
+			ru.TargetSpec{Include: []string{"i-0004", "i-0002"}},
+			[]string{"i-0002", "i-0004"},
+			map[string]string{"i-0001": "not included by the spec", "i-0003": "not included by the spec", "i-0005": "not included by the spec"},
+		},
+		{
+			"exclude",
+			ru.TargetSpec{Exclude: []string{"i-0001"}},
+			[]string{"i-0002", "i-0003", "i-0004"},
+			map[string]string{"i-0001": "excluded by the spec", "i-0005": "is Protected"},
+		},
+		{
+			"include and exclude",
+			ru.TargetSpec{Include: []string{"i-0003"}, Exclude: []string{"i-0001"}},
+			[]string{"i-0003"},
+			map[string]string{"i-0001": "excluded by the spec", "i-0002": "not included by the spec", "i-0004": "not included by the spec", "i-0005": "not included by the spec"},
+		},
+		{
+			"exclude one that does not exist",
+			ru.TargetSpec{Exclude: []string{"i-none"}},
+			idRange(1, 4),
+			map[string]string{"i-0005": "is Protected"},
+		},
+		{
+			"to be included does not lift protection",
+			ru.TargetSpec{Include: []string{"i-0001", "i-0005"}},
+			[]string{"i-0001"},
+			map[string]string{"i-0002": "not included by the spec", "i-0003": "not included by the spec", "i-0004": "not included by the spec", "i-0005": "is Protected"},
+		},
+		{
+			"exclude a protected one",
+			ru.TargetSpec{IncludeProtected: true, Exclude: []string{"i-0005"}},
+			idRange(1, 4),
+			map[string]string{"i-0005": "excluded by the spec"},
+		},
 	} {
 		bubbled(t, test.name, func(t *testing.T) {
 			b := demoBed(t, 5)

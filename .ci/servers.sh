@@ -76,7 +76,7 @@ start_mariadb() {
   for _ in 1 2 3; do
     port=$(free_port)
     as_user "$bin" --no-defaults --datadir="$dir/my" --socket="$dir/my.sock" --pid-file="$dir/my.pid" --bind-address=127.0.0.1 --port="$port" \
-      --skip-name-resolve --init-file="$dir/my.sql" --innodb-flush-log-at-trx-commit=0 --innodb-flush-method=nosync --skip-log-bin \
+      --skip-name-resolve --init-file="$dir/my.sql" --innodb-flush-log-at-trx-commit=0 --innodb-flush-method=nosync --skip-innodb-doublewrite --innodb-file-per-table=0 --skip-log-bin \
       --max-connections=300 --innodb-buffer-pool-size=128M >"$dir/my.log" 2>&1 </dev/null &
     pid=$!
     for _ in $(seq 300); do

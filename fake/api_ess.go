@@ -41,7 +41,7 @@ func (a API) DescribeScalingInstances(ctx context.Context, groupID string, ids [
 
 // DescribeScalingActivities reports the activities in progress of a group.
 func (a API) DescribeScalingActivities(ctx context.Context, groupID string) (out []ActivityView, err error) {
-	err = a.c.wire(ctx, "DescribeScalingActivities", groupID, nil, "", func(_ time.Time, who caller) error {
+	err = a.c.wire(ctx, "DescribeScalingActivities", groupID, nil, "", func(time.Time, caller) error {
 		g, err := a.c.findGroup("DescribeScalingActivities", groupID)
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ func (a API) DescribeCloudAssistantStatus(ctx context.Context, ids []string) (ou
 // DescribeInstanceRefreshes reports the ID of a group's instance refresh in progress; empty if there is none.
 func (a API) DescribeInstanceRefreshes(ctx context.Context, groupID string) (refreshID string, err error) {
 	const action = "DescribeInstanceRefreshes"
-	err = a.c.wire(ctx, action, groupID, nil, "", func(_ time.Time, who caller) error {
+	err = a.c.wire(ctx, action, groupID, nil, "", func(time.Time, caller) error {
 		g, err := a.c.findGroup(action, groupID)
 		if err == nil {
 			refreshID = g.refreshID

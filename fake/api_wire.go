@@ -43,7 +43,7 @@ type View struct{ c *Cloud }
 
 // Read makes one wire call that only reads. f is called with the cloud locked; an error of f is the call's.
 func (a API) Read(ctx context.Context, action, groupID string, ids []string, f func(v View) error) error {
-	return a.c.wire(ctx, action, groupID, ids, "", func(time.Time, caller) error { return f(View{a.c}) })
+	return a.c.wire(ctx, action, groupID, ids, "", func(time.Time, caller) error { return f(View(a)) })
 }
 
 // Look reads the model without a call.

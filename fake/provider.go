@@ -49,7 +49,7 @@ func (c *Cloud) call(ctx context.Context, op, groupID string, ids []string, call
 			err = late
 		}
 	}
-	if single, ok := err.(targetErrors); ok {
+	if single, ok := err.(targetErrors); ok { //nolint:errorlint // made here and never wrapped
 		c.endCall(entry, single)
 		return nil
 	}

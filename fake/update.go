@@ -84,7 +84,7 @@ func readState(t provider.Target) (s progressState, err error) {
 		return s, nil
 	}
 	if err := json.Unmarshal(t.State, &s); err != nil {
-		return s, fmt.Errorf("state of %s: %v: %w", t.InstanceID, err, provider.ErrInvalid)
+		return s, fmt.Errorf("state of %s: %w: %w", t.InstanceID, err, provider.ErrInvalid)
 	}
 	return s, nil
 }

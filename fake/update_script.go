@@ -51,9 +51,7 @@ func (c *Cloud) updateScript(ctx context.Context, spec provider.ScriptSpec, targ
 		}
 	}
 	for _, id := range order {
-		if err := j.halt(ctx, id, halt[id]); err != nil {
-			return nil, err
-		}
+		j.halt(ctx, id, halt[id])
 		if err := j.look(ctx, id, look[id]); err != nil {
 			return nil, err
 		}
@@ -146,9 +144,9 @@ func (j *scriptJob) find(ctx context.Context, targets []provider.Target) (rest [
 }
 
 // halt asks a running script to stop.
-func (j *scriptJob) halt(ctx context.Context, invocationID string, targets []provider.Target) error {
+func (j *scriptJob) halt(ctx context.Context, invocationID string, targets []provider.Target) {
 	if len(targets) == 0 {
-		return nil
+		return
 	}
 	targets = targets[:min(len(targets), maxHalt)]
 	if err := j.API().StopInvocation(ctx, invocationID, idsOf(targets)); err != nil {
@@ -156,14 +154,13 @@ func (j *scriptJob) halt(ctx context.Context, invocationID string, targets []pro
 			p.State = targets[n].State
 			j.answers[p.InstanceID] = p
 		}
-		return nil
+		return
 	}
 	for _, t := range targets {
 		s := running(invocationID)
 		s.state.Phase = "halting"
 		j.answer(t, s)
 	}
-	return nil
 }
 
 // maxHalt is how many instances a StopInvocation call takes.

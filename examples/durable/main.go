@@ -67,8 +67,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	server := &http.Server{Handler: openapi.New(cloud, openapi.Config{Secret: secret, NoLog: true}), ReadHeaderTimeout: 10 * time.Second}
-	defer server.Close() //nolint:errcheck // nothing is kept
-	go server.Serve(listener)
+	defer server.Close()      //nolint:errcheck // nothing is kept
+	go server.Serve(listener) //nolint:errcheck // it ends when the program does
 
 	chance := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // it only decides when to kill
 	kills := 0

@@ -18,8 +18,10 @@ const secret = "secret" // of the stand-in
 
 // work creates the task, unless an earlier life of the program has, and drives it to its end. It may die at any line.
 func work(ctx context.Context, address, file string, out io.Writer) error {
-	cloud, err := aliyun.New(aliyun.Config{Region: "cn-hangzhou", Credential: credentials.NewAccessKeyCredential("any", secret),
-		Endpoints: aliyun.Endpoints{ESS: "http://" + address, ECS: "http://" + address}, Poll: 100 * time.Millisecond})
+	cloud, err := aliyun.New(aliyun.Config{
+		Region: "cn-hangzhou", Credential: credentials.NewAccessKeyCredential("any", secret),
+		Endpoints: aliyun.Endpoints{ESS: "http://" + address, ECS: "http://" + address}, Poll: 100 * time.Millisecond,
+	})
 	if err != nil {
 		return err
 	}
@@ -33,8 +35,10 @@ func work(ctx context.Context, address, file string, out io.Writer) error {
 		return err
 	}
 	// The client token makes Create repeatable: a second call with it returns the task that is there.
-	task, err := runner.Create(ctx, ru.Spec{GroupID: fake.DemoGroup, Update: ru.Image(fake.DemoNewImage), Rollback: ru.Image(fake.DemoOldImage),
-		Batches: ru.InBatches(3), ClientToken: "release-42"})
+	task, err := runner.Create(ctx, ru.Spec{
+		GroupID: fake.DemoGroup, Update: ru.Image(fake.DemoNewImage), Rollback: ru.Image(fake.DemoOldImage),
+		Batches: ru.InBatches(3), ClientToken: "release-42",
+	})
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ func TestRunCommandRefuses(t *testing.T) {
 		{name: "unknown is empty", action: "DescribeInvocationResults", params: p{"InvokeId": "t-0009"}, want: map[string]string{"Invocation.TotalCount": "0", "Invocation.InvocationResults.InvocationResult": "[]"}},
 		{name: "two", before: off, action: "DescribeCloudAssistantStatus", params: ids(nil, "i-0001", "i-0002", "i-none"), want: map[string]string{
 			"TotalCount": "2", "InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.0.CloudAssistantStatus": "true",
-			"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.1.CloudAssistantStatus": "false"}},
+			"InstanceCloudAssistantStatusSet.InstanceCloudAssistantStatus.1.CloudAssistantStatus": "false",
+		}},
 		{name: "101", action: "DescribeCloudAssistantStatus", params: many("InstanceId", 101), status: 403, code: "InstanceIds.ExceedLimit"},
 	})
 }
@@ -114,7 +115,8 @@ func TestScriptsRunAndEnd(t *testing.T) {
 		one := "Invocations.Invocation.0."
 		c.ok(t, "DescribeInvocations", p{"CommandName": "task-1"}).want(t, map[string]string{
 			"TotalCount": "1", one + "InvokeId": id, one + "InvocationStatus": "Running", one + "InvokeStatus": "Running", one + "Parameters": "{}",
-			one + "InvokeInstances.InvokeInstance.len": "5", one + "InvokeInstances.InvokeInstance.0.Output": "<none>"})
+			one + "InvokeInstances.InvokeInstance.len": "5", one + "InvokeInstances.InvokeInstance.0.Output": "<none>",
+		})
 		time.Sleep(2 * time.Minute)
 		rows := rowsOf(t, c, p{"InvokeId": id})
 		same(t, "exit 0", rows["i-0001"], "Success", "Finished", "", "0", "done")
@@ -127,7 +129,8 @@ func TestScriptsRunAndEnd(t *testing.T) {
 		}
 		c.ok(t, "DescribeInvocations", p{"InvokeId": id, "IncludeOutput": "true", "ContentEncoding": "PlainText"}).want(t, map[string]string{
 			one + "InvocationStatus": "PartialFailed", one + "InvokeStatus": "PartialFailed", one + "InvokeInstances.InvokeInstance.0.Output": "done",
-			one + "InvokeInstances.InvokeInstance.1.ExitCode": "3", one + "InvokeInstances.InvokeInstance.1.InstanceInvokeStatus": "Finished"})
+			one + "InvokeInstances.InvokeInstance.1.ExitCode": "3", one + "InvokeInstances.InvokeInstance.1.InstanceInvokeStatus": "Finished",
+		})
 		if n := cloud.CountEffects("RunCommand", ""); n != 5 {
 			t.Errorf("%d effects", n)
 		}
@@ -196,7 +199,8 @@ func TestInvokeCommandRunsWhatWasKept(t *testing.T) {
 		c.refused(t, "InvokeCommand", ids(p{"CommandId": command}, "i-none"), 404, "InvalidInstance.NotFound")
 		id := c.ok(t, "InvokeCommand", ids(p{"CommandId": command, "Timeout": "90"}, "i-0001", "i-0002")).at("InvokeId")
 		c.ok(t, "DescribeInvocations", p{"InvokeId": id}).want(t, map[string]string{
-			"Invocations.Invocation.0.CommandId": command, "Invocations.Invocation.0.Timeout": "90", "Invocations.Invocation.0.CommandName": "task-1"})
+			"Invocations.Invocation.0.CommandId": command, "Invocations.Invocation.0.Timeout": "90", "Invocations.Invocation.0.CommandName": "task-1",
+		})
 		plain := c.ok(t, "RunCommand", join(script, ids(p{"Name": "task-2"}, "i-0001"))).at("CommandId")
 		c.refused(t, "InvokeCommand", ids(p{"CommandId": plain}, "i-0001"), 404, "InvalidCmdId.NotFound")
 		if v := cloud.Violations(); len(v) != 1 || !strings.Contains(v[0], "i-none") {

@@ -31,7 +31,8 @@ func TestECSReads(t *testing.T) {
 	runRows(t, []row{
 		{name: "by ids", action: "DescribeInstances", params: p{"InstanceIds": `["i-0003","i-none","i-0001"]`, "MaxResults": "100"}, want: map[string]string{
 			"TotalCount": "2", "NextToken": "", "Instances.Instance.0.InstanceId": "i-0003", "Instances.Instance.0.Status": "Running", "Instances.Instance.0.ImageId": "img-v1",
-			"Instances.Instance.0.OSType": "linux", "Instances.Instance.0.OperationLocks.LockReason": "[]"}},
+			"Instances.Instance.0.OSType": "linux", "Instances.Instance.0.OperationLocks.LockReason": "[]",
+		}},
 		{name: "no ids filter to nothing", action: "DescribeInstances", params: p{"InstanceIds": `[]`}, want: map[string]string{"TotalCount": "0"}},
 		{name: "malformed", action: "DescribeInstances", params: p{"InstanceIds": `i-0001`}, status: 400, code: "InvalidInstanceIds.Malformed"},
 		{name: "101", action: "DescribeInstances", params: p{"InstanceIds": `["` + strings.Repeat(`x","`, 100) + `x"]`}, status: 400, code: "InvalidParameter"},
@@ -39,20 +40,25 @@ func TestECSReads(t *testing.T) {
 		{name: "locked and expired", before: func(c *fake.Cloud) {
 			c.AddInstances("", 1, fake.InstanceSpec{ID: "i-x", Locks: []string{"security"}, Expired: true})
 		}, action: "DescribeInstances", params: p{"InstanceIds": `["i-x"]`}, want: map[string]string{
-			"Instances.Instance.0.OperationLocks.LockReason.0.LockReason": "security", "Instances.Instance.0.InstanceChargeType": "PrePaid", "Instances.Instance.0.ExpiredTime": "1999-12-31T00:00Z"}},
+			"Instances.Instance.0.OperationLocks.LockReason.0.LockReason": "security", "Instances.Instance.0.InstanceChargeType": "PrePaid", "Instances.Instance.0.ExpiredTime": "1999-12-31T00:00Z",
+		}},
 		{name: "another region", own: openapi.Config{Region: "cn-beijing"}, action: "DescribeInstances", status: 404, code: "InvalidRegionId.NotFound"},
 
 		{name: "two", before: stopped, action: "DescribeInstanceStatus", params: ids(nil, "i-0001", "i-none"), want: map[string]string{
-			"TotalCount": "1", "InstanceStatuses.InstanceStatus.0.Status": "Stopped"}},
+			"TotalCount": "1", "InstanceStatuses.InstanceStatus.0.Status": "Stopped",
+		}},
 		{name: "page of 51", action: "DescribeInstanceStatus", params: p{"PageSize": "51"}, status: 400, code: "InvalidParameter"},
 		{name: "101", action: "DescribeInstanceStatus", params: many("InstanceId", 101), status: 403, code: "InvalidParameter.TooManyInstanceIds"},
 
-		{name: "of the instance", before: func(c *fake.Cloud) { c.AddInstances("", 1, fake.InstanceSpec{ID: "i-x", UserData: "ZA=="}) },
-			action: "DescribeUserData", params: p{"InstanceId": "i-x"}, want: map[string]string{"UserData": "ZA==", "InstanceId": "i-x"}},
+		{
+			name: "of the instance", before: func(c *fake.Cloud) { c.AddInstances("", 1, fake.InstanceSpec{ID: "i-x", UserData: "ZA=="}) },
+			action: "DescribeUserData", params: p{"InstanceId": "i-x"}, want: map[string]string{"UserData": "ZA==", "InstanceId": "i-x"},
+		},
 		{name: "none", action: "DescribeUserData", params: p{"InstanceId": "i-none"}, status: 404, code: "InvalidInstanceId.NotFound"},
 
 		{name: "of an instance", action: "DescribeDisks", params: p{"InstanceId": "i-0002"}, want: map[string]string{
-			"TotalCount": "1", "Disks.Disk.0.DiskId": "d-0002", "Disks.Disk.0.Status": "In_use", "Disks.Disk.0.Size": "40", "Disks.Disk.0.Type": "system"}},
+			"TotalCount": "1", "Disks.Disk.0.DiskId": "d-0002", "Disks.Disk.0.Status": "In_use", "Disks.Disk.0.Size": "40", "Disks.Disk.0.Type": "system",
+		}},
 		{name: "by ids", action: "DescribeDisks", params: p{"DiskIds": `["d-0003","d-none"]`}, want: map[string]string{"TotalCount": "1", "Disks.Disk.0.InstanceId": "i-0003"}},
 		{name: "no ids filter to nothing", action: "DescribeDisks", params: p{"DiskIds": `[]`}, want: map[string]string{"TotalCount": "0"}},
 		{name: "data disks", action: "DescribeDisks", params: p{"InstanceId": "i-0002", "DiskType": "data"}, want: map[string]string{"TotalCount": "0"}},
@@ -60,30 +66,37 @@ func TestECSReads(t *testing.T) {
 		{name: "malformed", action: "DescribeDisks", params: p{"DiskIds": "d-0001"}, status: 400, code: "InvalidParameter.DiskIds"},
 
 		{name: "two", action: "DescribeImages", params: p{"ImageId": "img-v2,img-none"}, want: map[string]string{
-			"TotalCount": "1", "Images.Image.0.Size": "20", "Images.Image.0.Status": "Available", "Images.Image.0.DiskDeviceMappings.DiskDeviceMapping.len": "1"}},
+			"TotalCount": "1", "Images.Image.0.Size": "20", "Images.Image.0.Status": "Available", "Images.Image.0.DiskDeviceMappings.DiskDeviceMapping.len": "1",
+		}},
 		{name: "available only", before: windows, action: "DescribeImages", params: p{"ImageId": "img-new"}, want: map[string]string{"TotalCount": "0"}},
 		{name: "creating", before: windows, action: "DescribeImages", params: p{"ImageId": "img-new", "Status": "Creating,Available"}, want: map[string]string{"TotalCount": "1"}},
 		{name: "with data disk", before: windows, action: "DescribeImages", params: p{"ImageId": "img-data"}, want: map[string]string{
-			"Images.Image.0.DiskDeviceMappings.DiskDeviceMapping.1.Type": "data"}},
+			"Images.Image.0.DiskDeviceMappings.DiskDeviceMapping.1.Type": "data",
+		}},
 		{name: "windows", before: windows, action: "DescribeImages", params: p{"OSType": "windows"}, want: map[string]string{"TotalCount": "1", "Images.Image.0.ImageId": "img-win"}},
 		{name: "that fit a type", before: windows, action: "DescribeImages", params: p{"InstanceType": "ecs.g8y.large", "ActionType": "ChangeOS"}, want: map[string]string{"TotalCount": "1", "Images.Image.0.ImageId": "img-arm"}},
 		{name: "marketplace", before: windows, action: "DescribeImages", params: p{"ImageId": "img-market"}, want: map[string]string{
-			"Images.Image.0.ImageOwnerAlias": "marketplace", "Images.Image.0.IsSubscribed": "false"}},
+			"Images.Image.0.ImageOwnerAlias": "marketplace", "Images.Image.0.IsSubscribed": "false",
+		}},
 
 		{name: "versions", before: template, action: "DescribeLaunchTemplates", params: p{"LaunchTemplateId.1": "lt-1"}, want: map[string]string{
-			"LaunchTemplateSets.LaunchTemplateSet.0.DefaultVersionNumber": "1", "TotalCount": "1"}},
+			"LaunchTemplateSets.LaunchTemplateSet.0.DefaultVersionNumber": "1", "TotalCount": "1",
+		}},
 		{name: "one", before: template, action: "DescribeLaunchTemplateVersions", params: p{"LaunchTemplateId": "lt-1", "LaunchTemplateVersion.1": "1"}, want: map[string]string{
 			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.ImageId":              "img-v1",
 			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.KeyPairName":          "kp",
 			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.SystemDisk|Size":      "40",
 			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.UserData":             "ZA==",
-			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.SystemDisk|Encrypted": "false"}},
+			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.SystemDisk|Encrypted": "false",
+		}},
 		{name: "without detail", before: template, action: "DescribeLaunchTemplateVersions", params: p{"LaunchTemplateId": "lt-1", "DetailFlag": "false"}, want: map[string]string{
-			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.ImageId": "<none>"}},
+			"LaunchTemplateVersionSets.LaunchTemplateVersionSet.0.LaunchTemplateData.ImageId": "<none>",
+		}},
 		{name: "another version", before: template, action: "DescribeLaunchTemplateVersions", params: p{"LaunchTemplateId": "lt-1", "LaunchTemplateVersion.1": "2"}, want: map[string]string{"TotalCount": "0"}},
 		{name: "none", action: "DescribeLaunchTemplateVersions", params: p{"LaunchTemplateId": "lt-none"}, status: 404, code: "InvalidLaunchTemplate.NotFound"},
 		{name: "group on a template", before: template, action: "DescribeScalingGroups", params: p{"ScalingGroupId.1": "asg-lt"}, want: map[string]string{
-			"ScalingGroups.ScalingGroup.0.LaunchTemplateId": "lt-1", "ScalingGroups.ScalingGroup.0.LaunchTemplateVersion": "Default", "ScalingGroups.ScalingGroup.0.ActiveScalingConfigurationId": "<none>"}},
+			"ScalingGroups.ScalingGroup.0.LaunchTemplateId": "lt-1", "ScalingGroups.ScalingGroup.0.LaunchTemplateVersion": "Default", "ScalingGroups.ScalingGroup.0.ActiveScalingConfigurationId": "<none>",
+		}},
 		{name: "no templates", before: template, action: "DescribeScalingConfigurations", params: p{"ScalingGroupId": "asg-lt"}, want: map[string]string{"TotalCount": "0"}},
 	})
 }
@@ -101,14 +114,20 @@ func TestECSPower(t *testing.T) {
 		{name: "none", action: "StopInstance", params: p{"InstanceId": "i-none"}, status: 404, code: "InvalidInstanceId.NotFound"},
 		{name: "dry run", action: "StopInstance", params: join(one, p{"DryRun": "true"}), status: 400, code: "DryRunOperation"},
 		{name: "unknown mode", action: "StopInstance", params: join(one, p{"StoppedMode": "Sleep"}), status: 400, code: "InvalidParameter"},
-		{name: "locked", before: func(c *fake.Cloud) { c.AddInstances("", 1, fake.InstanceSpec{ID: "i-x", Locks: []string{"security"}}) },
-			action: "StopInstance", params: p{"InstanceId": "i-x"}, status: 403, code: "InstanceLockedForSecurity"},
+		{
+			name: "locked", before: func(c *fake.Cloud) { c.AddInstances("", 1, fake.InstanceSpec{ID: "i-x", Locks: []string{"security"}}) },
+			action: "StopInstance", params: p{"InstanceId": "i-x"}, status: 403, code: "InstanceLockedForSecurity",
+		},
 		{name: "two", before: quiet, action: "StopInstances", params: ids(nil, "i-0001", "i-0002"), want: map[string]string{
-			first + "Code": "200", first + "PreviousStatus": "Running", first + "CurrentStatus": "Stopping", second + "InstanceId": "i-0002"}},
+			first + "Code": "200", first + "PreviousStatus": "Running", first + "CurrentStatus": "Stopping", second + "InstanceId": "i-0002",
+		}},
 		{name: "one unfit", before: stopped, action: "StopInstances", params: ids(nil, "i-0002", "i-0001"), status: 403, code: "IncorrectInstanceStatus"},
-		{name: "success first", before: func(c *fake.Cloud) { quiet(c); c.Release("i-0002") }, action: "StopInstances",
+		{
+			name: "success first", before: func(c *fake.Cloud) { quiet(c); c.Release("i-0002") }, action: "StopInstances",
 			params: ids(p{"BatchOptimization": "SuccessFirst"}, "i-0001", "i-0002"), want: map[string]string{
-				first + "Code": "200", second + "Code": "InvalidInstanceId.NotFound", second + "PreviousStatus": ""}},
+				first + "Code": "200", second + "Code": "InvalidInstanceId.NotFound", second + "PreviousStatus": "",
+			},
+		},
 		{name: "dry run", action: "StopInstances", params: ids(p{"DryRun": "true"}, "i-0001"), status: 400, code: "DRYRUN.SUCCESS"},
 		{name: "101", action: "StopInstances", params: many("InstanceId", 101), status: 403, code: "InvalidParameter.TooManyInstanceIds"},
 		{name: "stopped", before: stopped, action: "StartInstance", params: one},
@@ -171,8 +190,10 @@ func TestECSReplaceAndModifyRefuse(t *testing.T) {
 	runRows(t, []row{
 		{name: "no image named", before: stopped, action: "ReplaceSystemDisk", params: p{"InstanceId": "i-0001"}, status: 400, code: "MissingParameter"},
 		{name: "no such image", before: stopped, action: "ReplaceSystemDisk", params: p{"InstanceId": "i-0001", "ImageId": "img-none"}, status: 404, code: "InvalidImageId.NotFound"},
-		{name: "data disks", before: func(c *fake.Cloud) { stopped(c); c.AddImages(provider.Image{ID: "img-data", DataDisks: true}) },
-			action: "ReplaceSystemDisk", params: p{"InstanceId": "i-0001", "ImageId": "img-data"}, status: 400, code: "OperationDenied"},
+		{
+			name: "data disks", before: func(c *fake.Cloud) { stopped(c); c.AddImages(provider.Image{ID: "img-data", DataDisks: true}) },
+			action: "ReplaceSystemDisk", params: p{"InstanceId": "i-0001", "ImageId": "img-data"}, status: 400, code: "OperationDenied",
+		},
 		{name: "none", action: "ReplaceSystemDisk", params: p{"InstanceId": "i-none", "ImageId": "img-v2"}, status: 404, code: "InvalidInstanceId.NotFound"},
 		{name: "too large", before: stopped, action: "ReplaceSystemDisk", params: join(replace, p{"SystemDisk.Size": "4096"}), status: 404, code: "InvalidSystemDiskSize.MoreThanMaxSize"},
 		{name: "weak password", before: stopped, action: "ReplaceSystemDisk", params: join(replace, p{"Password": "password"}), status: 400, code: "InvalidPassword.Malformed"},
@@ -263,7 +284,8 @@ func TestHealthCheckReleasesWhatIsStoppedInService(t *testing.T) {
 		c.ok(t, "StopInstance", p{"InstanceId": "i-0001"})
 		time.Sleep(90 * time.Second)
 		c.ok(t, "DescribeScalingInstances", join(group, p{"HealthStatus": "Unhealthy"})).want(t, map[string]string{
-			"ScalingInstances.ScalingInstance.0.LifecycleState": "Removing"})
+			"ScalingInstances.ScalingInstance.0.LifecycleState": "Removing",
+		})
 		time.Sleep(2 * time.Minute)
 		c.ok(t, "DescribeInstances", p{"InstanceIds": `["i-0001"]`}).want(t, map[string]string{"TotalCount": "0"})
 		if v := cloud.Violations(); len(v) != 1 {

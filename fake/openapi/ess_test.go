@@ -74,9 +74,11 @@ func TestESSReads(t *testing.T) {
 			"TotalCount": "1", "PageSize": "10", "ScalingGroups.ScalingGroup.0.LifecycleState": "Active", "ScalingGroups.ScalingGroup.0.ActiveCapacity": "2",
 			"ScalingGroups.ScalingGroup.0.StandbyCapacity": "1", "ScalingGroups.ScalingGroup.0.SuspendedProcesses.SuspendedProcess": `["ScaleIn","HealthCheck"]`,
 			"ScalingGroups.ScalingGroup.0.LoadBalancerIds.LoadBalancerId": `["lb-demo"]`, "ScalingGroups.ScalingGroup.0.ActiveScalingConfigurationId": "asc-asg-demo",
-			"ScalingGroups.ScalingGroup.0.EnableDesiredCapacity": "false", "ScalingGroups.ScalingGroup.0.LaunchTemplateId": "<none>"}},
+			"ScalingGroups.ScalingGroup.0.EnableDesiredCapacity": "false", "ScalingGroups.ScalingGroup.0.LaunchTemplateId": "<none>",
+		}},
 		{name: "nothing suspended", action: "DescribeScalingGroups", params: p{"ScalingGroupName.1": "asg-demo"}, want: map[string]string{
-			"TotalCount": "1", "ScalingGroups.ScalingGroup.0.SuspendedProcesses": "<none>"}},
+			"TotalCount": "1", "ScalingGroups.ScalingGroup.0.SuspendedProcesses": "<none>",
+		}},
 		{name: "other type", action: "DescribeScalingGroups", params: p{"GroupType": "ECI"}, want: map[string]string{"TotalCount": "0", "ScalingGroups.ScalingGroup": "[]"}},
 		{name: "too many", action: "DescribeScalingGroups", params: many("ScalingGroupId", 21), status: 400, code: "InvalidParameter"},
 		{name: "page too large", action: "DescribeScalingGroups", params: p{"PageSize": "51"}, status: 400, code: "InvalidParameter"},
@@ -84,40 +86,51 @@ func TestESSReads(t *testing.T) {
 		{name: "members", before: standby, action: "DescribeScalingInstances", params: join(group, p{"PageSize": "50"}), want: map[string]string{
 			"TotalCount": "3", "ScalingInstances.ScalingInstance.len": "3", "ScalingInstances.ScalingInstance.1.LifecycleState": "Standby",
 			"ScalingInstances.ScalingInstance.1.LoadBalancerWeight": "0", "ScalingInstances.ScalingInstance.0.LoadBalancerWeight": "50",
-			"ScalingInstances.ScalingInstance.0.HealthStatus": "Healthy", "ScalingInstances.ScalingInstance.0.CreationType": "AutoCreated"}},
+			"ScalingInstances.ScalingInstance.0.HealthStatus": "Healthy", "ScalingInstances.ScalingInstance.0.CreationType": "AutoCreated",
+		}},
 		{name: "by state", before: standby, action: "DescribeScalingInstances", params: join(group, p{"LifecycleStates.1": "Standby"}), want: map[string]string{
-			"TotalCount": "1", "ScalingInstances.ScalingInstance.0.InstanceId": "i-0002"}},
+			"TotalCount": "1", "ScalingInstances.ScalingInstance.0.InstanceId": "i-0002",
+		}},
 		{name: "second page", action: "DescribeScalingInstances", params: join(group, p{"PageSize": "2", "PageNumber": "2"}), want: map[string]string{
-			"TotalCount": "3", "PageNumber": "2", "ScalingInstances.ScalingInstance.len": "1", "ScalingInstances.ScalingInstance.0.InstanceId": "i-0003"}},
+			"TotalCount": "3", "PageNumber": "2", "ScalingInstances.ScalingInstance.len": "1", "ScalingInstances.ScalingInstance.0.InstanceId": "i-0003",
+		}},
 		{name: "after the end", action: "DescribeScalingInstances", params: join(group, p{"PageNumber": "9"}), want: map[string]string{"ScalingInstances.ScalingInstance": "[]"}},
 		{name: "by id without group", action: "DescribeScalingInstances", params: ids(nil, "i-0003", "i-none"), want: map[string]string{
-			"TotalCount": "1", "ScalingInstances.ScalingInstance.0.ScalingGroupId": "asg-demo"}},
+			"TotalCount": "1", "ScalingInstances.ScalingInstance.0.ScalingGroupId": "asg-demo",
+		}},
 		{name: "page of 51", action: "DescribeScalingInstances", params: join(group, p{"PageSize": "51"}), status: 400, code: "InvalidParameter"},
 		{name: "page of 100 by switch", own: openapi.Config{MembersPage: 100}, action: "DescribeScalingInstances", params: join(group, p{"PageSize": "100"})},
 		{name: "too many", action: "DescribeScalingInstances", params: many("InstanceId", 21), status: 400, code: "InvalidParameter"},
 		{name: "both forms", action: "DescribeScalingInstances", params: join(group, p{"LifecycleState": "Standby", "LifecycleStates.1": "Standby"}), status: 400, code: "InvalidParameter"},
 
 		{name: "none", action: "DescribeScalingActivities", params: join(group, p{"StatusCode": "InProgress"}), want: map[string]string{"TotalCount": "0"}},
-		{name: "in progress", before: func(c *fake.Cloud) { c.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Hour, 1, 0) }) },
+		{
+			name: "in progress", before: func(c *fake.Cloud) { c.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Hour, 1, 0) }) },
 			action: "DescribeScalingActivities", params: join(group, p{"StatusCode": "InProgress"}), want: map[string]string{
 				"TotalCount": "1", "ScalingActivities.ScalingActivity.0.StatusCode": "InProgress", "ScalingActivities.ScalingActivity.0.TotalCapacity": "",
-				"ScalingActivities.ScalingActivity.0.ErrorMessages.ErrorMessages": "[]"}},
+				"ScalingActivities.ScalingActivity.0.ErrorMessages.ErrorMessages": "[]",
+			},
+		},
 		{name: "neither", action: "DescribeScalingActivities", status: 400, code: "MissingParameter"},
 		{name: "no group", action: "DescribeScalingActivities", params: p{"ScalingGroupId": "asg-none"}, status: 404, code: "InvalidScalingGroupId.NotFound"},
 
 		{name: "active", action: "DescribeScalingConfigurations", params: p{"ScalingConfigurationId.1": "asc-asg-demo"}, want: map[string]string{
 			"TotalCount": "1", "ScalingConfigurations.ScalingConfiguration.0.LifecycleState": "Active", "ScalingConfigurations.ScalingConfiguration.0.ImageId": "img-v1",
 			"ScalingConfigurations.ScalingConfiguration.0.SystemDisk|Encrypted": "false", "ScalingConfigurations.ScalingConfiguration.0.DataDisks.DataDisk": "[]",
-			"ScalingConfigurations.ScalingConfiguration.0.LoadBalancerWeight": "50"}},
+			"ScalingConfigurations.ScalingConfiguration.0.LoadBalancerWeight": "50",
+		}},
 		{name: "data disks of the image", before: func(c *fake.Cloud) {
 			c.AddGroup(fake.GroupSpec{ID: "asg-2", DataDisks: json.RawMessage(`[{"Size":100,"Category":"cloud_essd"}]`), DataDisksFromImage: true})
 		}, action: "DescribeScalingConfigurations", params: p{"ScalingGroupId": "asg-2"}, want: map[string]string{
-			"ScalingConfigurations.ScalingConfiguration.0.DataDisks.DataDisk.0.SnapshotId": "s-img-v1", "ScalingConfigurations.ScalingConfiguration.0.DataDisks.DataDisk.0.Size": "100"}},
+			"ScalingConfigurations.ScalingConfiguration.0.DataDisks.DataDisk.0.SnapshotId": "s-img-v1", "ScalingConfigurations.ScalingConfiguration.0.DataDisks.DataDisk.0.Size": "100",
+		}},
 		{name: "too many", action: "DescribeScalingConfigurations", params: many("ScalingConfigurationId", 11), status: 400, code: "InvalidParameter"},
 
 		{name: "none", action: "DescribeInstanceRefreshes", params: group, want: map[string]string{"TotalCount": "0", "InstanceRefreshTasks.InstanceRefreshTask": "[]"}},
-		{name: "running", before: func(c *fake.Cloud) { c.Now(func(w *fake.World) { w.SetRefresh(fake.DemoGroup, "ir-1") }) }, action: "DescribeInstanceRefreshes", params: group,
-			want: map[string]string{"InstanceRefreshTasks.InstanceRefreshTask.0.InstanceRefreshTaskId": "ir-1", "InstanceRefreshTasks.InstanceRefreshTask.0.Status": "InProgress"}},
+		{
+			name: "running", before: func(c *fake.Cloud) { c.Now(func(w *fake.World) { w.SetRefresh(fake.DemoGroup, "ir-1") }) }, action: "DescribeInstanceRefreshes", params: group,
+			want: map[string]string{"InstanceRefreshTasks.InstanceRefreshTask.0.InstanceRefreshTaskId": "ir-1", "InstanceRefreshTasks.InstanceRefreshTask.0.Status": "InProgress"},
+		},
 		{name: "no group", action: "DescribeInstanceRefreshes", params: p{"ScalingGroupId": "asg-none"}, status: 404, code: "InvalidScalingGroupId.NotFound"},
 		{name: "over plain HTTP", own: openapi.Config{RequireTLS: true}, action: "DescribeInstanceRefreshes", params: group, status: 404, code: "InvalidProtocol.NeedSsl"},
 	})
@@ -244,8 +257,10 @@ func TestModifyScalingConfigurationKeepsOrDropsDataDisks(t *testing.T) {
 		c.ok(t, "ModifyScalingConfiguration", p{"ScalingConfigurationId": "asc-asg-2", "ImageId": "img-v2"})
 		r := c.ok(t, "DescribeScalingConfigurations", p{"ScalingGroupId": "asg-2"})
 		r.want(t, map[string]string{disks: "[]", "ScalingConfigurations.ScalingConfiguration.0.ImageId": "img-v2"})
-		c.ok(t, "ModifyScalingConfiguration", p{"ScalingConfigurationId": "asc-asg-2", "DataDisk.1.Size": "200", "DataDisk.1.Category": "cloud_essd",
-			"DataDisk.1.Categories.1": "cloud_essd", "DataDisk.1.Categories.2": "cloud_auto"})
+		c.ok(t, "ModifyScalingConfiguration", p{
+			"ScalingConfigurationId": "asc-asg-2", "DataDisk.1.Size": "200", "DataDisk.1.Category": "cloud_essd",
+			"DataDisk.1.Categories.1": "cloud_essd", "DataDisk.1.Categories.2": "cloud_auto",
+		})
 		r = c.ok(t, "DescribeScalingConfigurations", p{"ScalingGroupId": "asg-2"})
 		r.want(t, map[string]string{disks + ".0.Size": "200", disks + ".0.Categories.Category": `["cloud_essd","cloud_auto"]`, "ScalingConfigurations.ScalingConfiguration.0.ImageId": "img-v2"})
 	})

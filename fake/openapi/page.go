@@ -13,8 +13,8 @@ type pages struct {
 	size, most int // page size by default and at most
 	// floor is what smaller values of MaxResults act as; larger ones than most act as most. Zero: both are refused.
 	floor int
-	// badSize and badToken are the codes of refusals.
-	badSize, badMax, badToken string
+	// badSize is the code of a refusal.
+	badSize string
 }
 
 // byNumber cuts the page out of all that PageNumber and PageSize ask for.

@@ -123,7 +123,7 @@ func (c *call) collect(r *http.Request) error {
 // the same in every run of a program.
 func (h *Handler) newRequestID(c *call) string {
 	f := fnv.New64a()
-	io.WriteString(f, c.version+" "+c.name+" "+c.text(func(string) bool { return true }))
+	_, _ = io.WriteString(f, c.version+" "+c.name+" "+c.text(func(string) bool { return true }))
 	key := f.Sum64()
 	h.mu.Lock()
 	defer h.mu.Unlock()

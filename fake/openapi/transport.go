@@ -21,7 +21,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		in.Body = http.NoBody
 	} else {
-		defer r.Body.Close()
+		defer r.Body.Close() //nolint:errcheck // only read
 	}
 	if in.Host == "" {
 		in.Host = r.URL.Host
@@ -58,7 +58,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // serve reports whether the handler cut the connection.
 func (t transport) serve(w http.ResponseWriter, r *http.Request) (cut bool) {
 	defer func() {
-		if p := recover(); p == http.ErrAbortHandler {
+		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // a panic value that net/http compares so
 			cut = true
 		} else if p != nil {
 			panic(p)

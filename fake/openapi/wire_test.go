@@ -95,8 +95,12 @@ func (c *client) v3(t *testing.T, action, nonce string, query, form url.Values) 
 		t.Fatal(err)
 	}
 	headers := [][2]string{
-		{"host", r.URL.Host}, {"x-acs-action", action}, {"x-acs-content-sha256", sum(form.Encode())}, {"x-acs-date", time.Now().UTC().Format("2006-01-02T15:04:05Z")},
-		{"x-acs-signature-nonce", nonce}, {"x-acs-version", version(action)},
+		{"host", r.URL.Host},
+		{"x-acs-action", action},
+		{"x-acs-content-sha256", sum(form.Encode())},
+		{"x-acs-date", time.Now().UTC().Format("2006-01-02T15:04:05Z")},
+		{"x-acs-signature-nonce", nonce},
+		{"x-acs-version", version(action)},
 	}
 	var text, names []string
 	for _, kv := range headers {

@@ -80,8 +80,10 @@ func TestClosed(t *testing.T) {
 	_, load := s.Load(ctx, "task-1")
 	_, head := s.Head(ctx, "task-1")
 	_, output := s.Output(ctx, "task-1", "i-0000")
-	errs := map[string]error{"Load": load, "Head": head, "Output": output, "Create": s.Create(ctx, newTask("task-2", 1)), "Save": s.Save(ctx, next("task-1", 1, 2)),
-		"Backup": s.Backup(ctx, &bytes.Buffer{})}
+	errs := map[string]error{
+		"Load": load, "Head": head, "Output": output, "Create": s.Create(ctx, newTask("task-2", 1)), "Save": s.Save(ctx, next("task-1", 1, 2)),
+		"Backup": s.Backup(ctx, &bytes.Buffer{}),
+	}
 	for _, err := range s.Events(ctx, "task-1", 0) {
 		errs["Events"] = err
 	}

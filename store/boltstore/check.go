@@ -27,7 +27,7 @@ func check(tx *bolt.Tx) error {
 	}
 	for _, b := range [][]byte{bucketOrder, bucketOpen, bucketHolders} {
 		n := 0
-		if err := tx.Bucket(b).ForEach(func(k, _ []byte) error { n++; return nil }); err != nil {
+		if err := tx.Bucket(b).ForEach(func(_, _ []byte) error { n++; return nil }); err != nil {
 			return err
 		}
 		if n != count[string(b)] {

@@ -106,10 +106,10 @@ func TestDamaged(t *testing.T) {
 	}
 	check("unchanged", good, false)
 	used := len(bytes.TrimRight(good, "\x00"))
-	for size := 1; size < used; size += 1021 {
+	for size := 1; size < used; size += 2039 {
 		check(fmt.Sprintf("cut to %d bytes", size), good[:size], true)
 	}
-	for at := 2 * 4096; at < used; at += 97 {
+	for at := 2 * 4096; at < used; at += 211 {
 		b := bytes.Clone(good)
 		b[at] ^= 0xff
 		check(fmt.Sprintf("byte %d", at), b, false)

@@ -116,8 +116,10 @@ func workWhenFull(path string) error {
 		return err
 	}
 	cloud := fake.Demo(fake.Config{Speed: 20_000}, 12)
-	r, err := rollingupgrade.New(cloud, s, rollingupgrade.Config{MaxWait: 10 * time.Millisecond, Poll: 10 * time.Millisecond,
-		Backoff: func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) }})
+	r, err := rollingupgrade.New(cloud, s, rollingupgrade.Config{
+		MaxWait: 10 * time.Millisecond, Poll: 10 * time.Millisecond,
+		Backoff: func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) },
+	})
 	if err != nil {
 		return err
 	}

@@ -60,8 +60,10 @@ var created = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
 // newTask returns a task with rows and its first event.
 func newTask(id string, rows int) rollingupgrade.Creation {
-	t := &rollingupgrade.Task{Head: rollingupgrade.Head{Schema: rollingupgrade.SchemaVersion, ID: id, Kind: rollingupgrade.Upgrade, GroupID: "group of " + id,
-		Status: rollingupgrade.StatusRunning, CreatedAt: created, HoldsGroup: true, Version: 1, EventSeq: 1}}
+	t := &rollingupgrade.Task{Head: rollingupgrade.Head{
+		Schema: rollingupgrade.SchemaVersion, ID: id, Kind: rollingupgrade.Upgrade, GroupID: "group of " + id,
+		Status: rollingupgrade.StatusRunning, CreatedAt: created, HoldsGroup: true, Version: 1, EventSeq: 1,
+	}}
 	for n := range rows {
 		t.Instances = append(t.Instances, rollingupgrade.Instance{ID: fmt.Sprintf("i-%04d", n), Pos: n, Batch: 1, Calls: 1})
 	}
@@ -75,9 +77,11 @@ func next(id string, rows int, version int64) rollingupgrade.Change {
 	for n := range c.Task.Instances {
 		c.Task.Instances[n].Calls = int(version)
 	}
-	return rollingupgrade.Change{Head: &c.Task.Head, Rows: c.Task.Instances,
+	return rollingupgrade.Change{
+		Head: &c.Task.Head, Rows: c.Task.Instances,
 		Events:  []rollingupgrade.Event{{Seq: version, Time: created, Text: fmt.Sprint("version ", version)}},
-		Outputs: map[string]provider.Output{"i-0000": {Text: fmt.Sprint("version ", version)}}}
+		Outputs: map[string]provider.Output{"i-0000": {Text: fmt.Sprint("version ", version)}},
+	}
 }
 
 // whole returns the version of a task and an error if it is not of one piece.

@@ -14,7 +14,7 @@ import (
 // lock takes the lock that bbolt will take, on the same open file, where that is a repetition.
 func lock(f *os.File, timeout time.Duration) error {
 	const step = 25 * time.Millisecond
-	for end := time.Now().Add(timeout); ; time.Sleep(min(step, time.Until(end))) {
+	for end := time.Now().Add(timeout); ; time.Sleep(min(step, time.Until(end))) { //nolint:forbidigo // Open takes no context; the wait is bounded
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:

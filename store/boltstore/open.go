@@ -34,7 +34,7 @@ func makeFile(path string, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // it is gone already where all went well
 	if err := errors.Join(f.Chmod(o.Mode), f.Close()); err != nil {
 		return err
 	}
@@ -69,7 +69,8 @@ func open(path string, o Options) (s *Store, err error) {
 	}()
 	err = safely(func() error {
 		var err error
-		s.db, err = bolt.Open(path, o.Mode, &bolt.Options{Timeout: o.Timeout, FreelistType: bolt.FreelistMapType,
+		s.db, err = bolt.Open(path, o.Mode, &bolt.Options{
+			Timeout: o.Timeout, FreelistType: bolt.FreelistMapType,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				if s.file != nil {
 					return os.OpenFile(name, flag, mode) // for a back-up
@@ -77,7 +78,8 @@ func open(path string, o Options) (s *Store, err error) {
 				f, err := openChecked(name, flag, mode, o.Timeout)
 				s.file = f
 				return f, err
-			}})
+			},
+		})
 		if err != nil {
 			return opening(err)
 		}

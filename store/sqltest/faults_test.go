@@ -44,8 +44,10 @@ func eachServer(t *testing.T, f func(t *testing.T, d database)) {
 }
 
 func newTask(id string, rows int) ru.Creation {
-	t := &ru.Task{Head: ru.Head{Schema: ru.SchemaVersion, ID: id, Kind: ru.Upgrade, GroupID: "group of " + id, Status: ru.StatusRunning,
-		CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), HoldsGroup: true, Version: 1, EventSeq: 1, Nonce: "nonce 1"}}
+	t := &ru.Task{Head: ru.Head{
+		Schema: ru.SchemaVersion, ID: id, Kind: ru.Upgrade, GroupID: "group of " + id, Status: ru.StatusRunning,
+		CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), HoldsGroup: true, Version: 1, EventSeq: 1, Nonce: "nonce 1",
+	}}
 	for n := range rows {
 		t.Instances = append(t.Instances, ru.Instance{ID: fmt.Sprintf("i-%04d", n), Pos: n, Calls: 1})
 	}
@@ -222,8 +224,10 @@ func TestN2_TaskGoesOn(t *testing.T) {
 		defer cancel()
 		b := newBroken(t, d, 300*time.Millisecond)
 		cloud := fake.Demo(fake.Config{Speed: 600}, 8)
-		r, err := ru.New(cloud, b.store, ru.Config{MaxWait: 20 * time.Millisecond, Poll: 20 * time.Millisecond,
-			Backoff: func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) }})
+		r, err := ru.New(cloud, b.store, ru.Config{
+			MaxWait: 20 * time.Millisecond, Poll: 20 * time.Millisecond,
+			Backoff: func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -170,8 +170,10 @@ func TestCommandIsHeard(t *testing.T) {
 	served := make(chan error, 1)
 	serving, end := context.WithCancel(ctx)
 	go func() { served <- driver.Serve(serving) }()
-	task, err := operator.Create(ctx, ru.Spec{GroupID: fake.DemoGroup, Update: ru.Image("img-v2"), Rollback: ru.Image("img-v1"), Batches: ru.InBatches(2),
-		Pause: ru.PausePolicy{Mode: ru.PauseFirstBatch}})
+	task, err := operator.Create(ctx, ru.Spec{
+		GroupID: fake.DemoGroup, Update: ru.Image("img-v2"), Rollback: ru.Image("img-v1"), Batches: ru.InBatches(2),
+		Pause: ru.PausePolicy{Mode: ru.PauseFirstBatch},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ func (d database) bed(t *testing.T, wrap func(*sql.DB, sqlstore.Options) (rollin
 		return s, err
 	}
 	return storetest.Bed{
+		Rows: 3000, Tasks: 300, // several pages and chunks
 		New: func() (rollingupgrade.Store, error) {
 			address := d.address(t)
 			return open(opening{address, d.tables(t, d.open(t, address))})

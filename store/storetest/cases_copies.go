@@ -13,7 +13,7 @@ func copyCases() []draft {
 					}
 				}
 				k.begin("task-0", "group-1", 2)
-				c := creation{Task: filledTask(1, "task-1", "group-1"), Events: filledEvents(3, 1, 3)}
+				c := creation{Task: filledTask("task-1", "group-1"), Events: filledEvents(3, 1, 3)}
 				c.Task.EventSeq, c.Task.CreatedAt = 3, k.now()
 				c.Task.Instances[0], c.Task.Instances[1] = c.Task.Instances[1], c.Task.Instances[0]
 				prior := k.next("task-0", everything("prior"), ends)
@@ -42,7 +42,7 @@ func copyCases() []draft {
 			name:    "copies/handed out",
 			demands: "What Load, Head, Events and List hand out shares no memory with what is kept, nor with what they hand out another time.",
 			run: func(k *kit) {
-				c := creation{Task: filledTask(1, "task-1", "group-1"), Events: filledEvents(3, 1, 3)}
+				c := creation{Task: filledTask("task-1", "group-1"), Events: filledEvents(3, 1, 3)}
 				c.Task.EventSeq, c.Task.CreatedAt = 3, k.now()
 				k.mustCreate(c)
 				k.mustSave(k.next("task-1", prints("i-0000", "x")))

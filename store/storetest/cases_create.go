@@ -17,7 +17,7 @@ func createCases() []draft {
 			demands: "Every field of a task, its rows, events and outputs comes back as it was given, also from Head and List: integers to the " +
 				"last bit, times as the same instant to the nanosecond and in UTC, json.RawMessage as the same JSON value. Nil and empty may change places.",
 			run: func(k *kit) {
-				c := creation{Task: filledTask(1, "task-1", "group-1"), Events: filledEvents(3, 1, 3)}
+				c := creation{Task: filledTask("task-1", "group-1"), Events: filledEvents(3, 1, 3)}
 				c.Task.EventSeq = 3
 				k.mustCreate(c)
 				k.same("after Create")
@@ -104,8 +104,10 @@ func texts(k *kit) {
 	}
 	t := k.fresh("task-1", "group-1", 2)
 	t.Spec.Description, t.Reason, t.Spec.ClientToken = awkward, long, awkward
-	t.Spec.Update = provider.Update{Kind: provider.ScriptUpdate, Params: quoted,
-		Script: &provider.ScriptSpec{Type: provider.Shell, Content: awkward, Parameters: map[string]string{awkward: awkward}}}
+	t.Spec.Update = provider.Update{
+		Kind: provider.ScriptUpdate, Params: quoted,
+		Script: &provider.ScriptSpec{Type: provider.Shell, Content: awkward, Parameters: map[string]string{awkward: awkward}},
+	}
 	t.Learned = map[string]rollingupgrade.PhaseTime{awkward: {N: 1}}
 	t.Requests = []rollingupgrade.Request{{ID: awkward, Hash: awkward}}
 	t.Pause = &rollingupgrade.Pause{Text: awkward, Since: k.now()}
@@ -156,8 +158,10 @@ func invalidTexts(k *kit) {
 
 func exactIDs(k *kit) {
 	long := strings.Repeat("g", 255)
-	odd := []string{"g", "G", "gg", "g%", "g_", "%", "*", "g/1", "g/../g", "..", `g\1`, "g'1", `g"1`, "g:1", "g,1", "g 1", "g.1", "g-1", "g\n1",
-		"gé", "ge\u0301", "ge", "ß", "ss", "ı", "i", "I", "中", "🚀", "0", "00", "1e1", "10", "null", "true", long + "a", long + "b", long}
+	odd := []string{
+		"g", "G", "gg", "g%", "g_", "%", "*", "g/1", "g/../g", "..", `g\1`, "g'1", `g"1`, "g:1", "g,1", "g 1", "g.1", "g-1", "g\n1",
+		"gé", "ge\u0301", "ge", "ß", "ss", "ı", "i", "I", "中", "🚀", "0", "00", "1e1", "10", "null", "true", long + "a", long + "b", long,
+	}
 	for n, group := range odd {
 		id := fmt.Sprintf("task-%d", n)
 		t := k.fresh(id, group, 0)
@@ -189,8 +193,10 @@ func exactIDs(k *kit) {
 
 func unknownTasks(k *kit) {
 	k.begin("task-1", "group-1", 1)
-	for _, id := range []string{"task-2", "", " ", "/", ".", "..", "../task-1", "task-1/../task-1", "\x00", "task-1\x00", "a\xffb", "'; --", "%",
-		strings.Repeat("x", 100_000), "i-0000", "group-1", "中🚀"} {
+	for _, id := range []string{
+		"task-2", "", " ", "/", ".", "..", "../task-1", "task-1/../task-1", "\x00", "task-1\x00", "a\xffb", "'; --", "%",
+		strings.Repeat("x", 100_000), "i-0000", "group-1", "中🚀",
+	} {
 		k.absent("unknown", id)
 		h := &head{ID: id, GroupID: "group-1", Version: 2}
 		k.refused("Save of unknown "+short(id), k.save(change{Head: h}), rollingupgrade.ErrTaskNotFound)

@@ -17,7 +17,7 @@ func priorCases() []draft {
 			run: func(k *kit) {
 				k.begin("task-1", "group-1", 3)
 				k.mustSave(k.next("task-1", say("a", "b"), prints("i-0001", "old"), status(rollingupgrade.StatusBatchPaused)))
-				c := creation{Task: filledTask(1, "task-2", "group-1"), Events: filledEvents(3, 1, 2)}
+				c := creation{Task: filledTask("task-2", "group-1"), Events: filledEvents(3, 1, 2)}
 				c.Task.EventSeq, c.Task.CreatedAt = 2, k.now()
 				prior := k.next("task-1", func(c *change) {
 					version, seq := c.Head.Version, c.Head.EventSeq

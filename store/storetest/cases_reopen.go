@@ -22,7 +22,7 @@ func reopenCases() []draft {
 			demands: "A write is durable when the method returns: another opening of the data, in another process or after the end of this one, has " +
 				"all of it, and goes on from there.",
 			run: func(k *kit) {
-				c := creation{Task: filledTask(1, "task-0", "group-0"), Events: filledEvents(3, 1, 3)}
+				c := creation{Task: filledTask("task-0", "group-0"), Events: filledEvents(3, 1, 3)}
 				c.Task.EventSeq, c.Task.CreatedAt = 3, k.now()
 				k.mustCreate(c)
 				k.mustSave(k.next("task-0", func(c *change) { c.Outputs = map[string]output{"i-0000": filled[output](8)} }))
@@ -169,8 +169,10 @@ func (k *kit) randomWrites(seed uint64) {
 
 func (k *kit) randomEdits(chance *rand.Rand, n int) []func(*change) {
 	var edits []func(*change)
-	for _, e := range []func(*change){ends, holds(true), everything(fmt.Sprintf("write %d", n)), rows(newRow(1 + chance.IntN(8))), say("a", "b"),
-		prints(fmt.Sprintf("i-%04d", chance.IntN(4)), fmt.Sprint(n)), status(rollingupgrade.StatusFailurePaused)} {
+	for _, e := range []func(*change){
+		ends, holds(true), everything(fmt.Sprintf("write %d", n)), rows(newRow(1 + chance.IntN(8))), say("a", "b"),
+		prints(fmt.Sprintf("i-%04d", chance.IntN(4)), fmt.Sprint(n)), status(rollingupgrade.StatusFailurePaused),
+	} {
 		if chance.IntN(3) == 0 {
 			edits = append(edits, e)
 		}

@@ -13,7 +13,7 @@ func saveCases() []draft {
 			name:    "save/every field",
 			demands: "Save replaces the head and the rows it is given as a whole: every field takes its new value, and one that is empty now is empty.",
 			run: func(k *kit) {
-				c := creation{Task: filledTask(1, "task-1", "group-1"), Events: filledEvents(3, 1, 2)}
+				c := creation{Task: filledTask("task-1", "group-1"), Events: filledEvents(3, 1, 2)}
 				c.Task.EventSeq = 2
 				k.mustCreate(c)
 				k.mustSave(k.next("task-1", func(c *change) { // every field changes

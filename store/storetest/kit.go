@@ -144,8 +144,10 @@ func (b *board) nonce() string {
 
 // fresh returns a small task that holds its group.
 func (k *kit) fresh(id, group string, rows int) *task {
-	t := &task{Head: head{Schema: rollingupgrade.SchemaVersion, ID: id, Kind: rollingupgrade.Upgrade, GroupID: group, Version: 1, HoldsGroup: true,
-		Status: rollingupgrade.StatusPending, CreatedAt: k.now(), Nonce: k.nonce(), Spec: rollingupgrade.Spec{GroupID: group}}}
+	t := &task{Head: head{
+		Schema: rollingupgrade.SchemaVersion, ID: id, Kind: rollingupgrade.Upgrade, GroupID: group, Version: 1, HoldsGroup: true,
+		Status: rollingupgrade.StatusPending, CreatedAt: k.now(), Nonce: k.nonce(), Spec: rollingupgrade.Spec{GroupID: group},
+	}}
 	for n := range rows {
 		t.Instances = append(t.Instances, newRow(n))
 	}
@@ -323,8 +325,10 @@ func (r *record) sort() {
 }
 
 // sentinels are the errors that promise something.
-var sentinels = []error{rollingupgrade.ErrTaskExists, rollingupgrade.ErrTaskNotFound, rollingupgrade.ErrVersionConflict,
-	rollingupgrade.ErrGroupBusy, rollingupgrade.ErrNoOutput}
+var sentinels = []error{
+	rollingupgrade.ErrTaskExists, rollingupgrade.ErrTaskNotFound, rollingupgrade.ErrVersionConflict,
+	rollingupgrade.ErrGroupBusy, rollingupgrade.ErrNoOutput,
+}
 
 // refused holds that err wraps one sentinel and no other.
 func (k *kit) refused(what string, err, want error) {

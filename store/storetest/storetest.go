@@ -50,8 +50,10 @@ type Case struct {
 // Cases returns the suite, in order.
 func Cases() []Case {
 	var all []Case
-	for _, part := range [][]draft{createCases(), priorCases(), saveCases(), groupCases(), eventCases(), outputCases(),
-		listCases(), copyCases(), contextCases(), iterationCases(), raceCases(), lostCases(), abilityCases(), reopenCases(), randomCases()} {
+	for _, part := range [][]draft{
+		createCases(), priorCases(), saveCases(), groupCases(), eventCases(), outputCases(),
+		listCases(), copyCases(), contextCases(), iterationCases(), raceCases(), lostCases(), abilityCases(), reopenCases(), randomCases(),
+	} {
 		for _, d := range part {
 			all = append(all, d.finish())
 		}

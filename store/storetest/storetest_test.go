@@ -51,8 +51,10 @@ func TestNeeds(t *testing.T) {
 		bed  storetest.Bed
 		want []string
 	}{
-		{name: "nothing optional", bed: bare,
-			want: append(append([]string{"exclusive/life"}, notify...), "reopen/everything is kept", "reopen/rules hold on", "reopen/side by side")},
+		{
+			name: "nothing optional", bed: bare,
+			want: append(append([]string{"exclusive/life"}, notify...), "reopen/everything is kept", "reopen/rules hold on", "reopen/side by side"),
+		},
 		{name: "side by side", bed: bedOf(none, false), want: []string{"exclusive/life"}},
 		{name: "exclusive", bed: bedOf(none, true), want: []string{"notify/other openings", "reopen/side by side"}},
 		{name: "neither ability", bed: silent, want: append(append([]string{"exclusive/life"}, notify...), "reopen/side by side")},

@@ -81,8 +81,8 @@ func filled[T any](seed int) T {
 }
 
 // filledTask returns a task in which every field is set. Only what a store has to understand has its real meaning.
-func filledTask(seed int, id, group string) *rollingupgrade.Task {
-	t := filled[rollingupgrade.Task](seed)
+func filledTask(id, group string) *rollingupgrade.Task {
+	t := filled[rollingupgrade.Task](1)
 	setIdentity(&t.Head, id, group)
 	for n := range t.Instances {
 		setRow(&t.Instances[n], n)
