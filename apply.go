@@ -197,9 +197,11 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.closeCallIf(i, c)
 		m.retryLater(i, err)
 	case errors.Is(err, provider.ErrThrottled), errors.Is(err, provider.ErrBusy):
-		if !c.resent(i.ID) { // otherwise an earlier sending may have had its effect
-			m.closeCallIf(i, c)
+		if c.acts() && c.resent(i.ID) { // an earlier sending may have had its effect
+			m.applyUnknown(i, err)
+			return
 		}
+		m.closeCallIf(i, c)
 		m.retryLater(i, err)
 	case provider.Unknown(err) && c.acts():
 		m.applyUnknown(i, err)

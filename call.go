@@ -152,7 +152,7 @@ func (m *machine) stale(c *Call) bool {
 
 // lost reports whether a call has been looked for long enough.
 func (m *machine) lost(c *Call) bool {
-	age := m.now.Sub(c.At)
+	age := m.now.Sub(c.At) - c.Idle
 	return age > m.env.tokenTrust+m.env.lookup
 }
 

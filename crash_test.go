@@ -204,7 +204,7 @@ const spare = 6
 // more is how many calls a retry of an unknown outcome adds.
 func (s *scenario) more(at strike) int {
 	if s.unknown || at.mode == diesLate && s.roughLate {
-		return 12
+		return 40
 	}
 	return 0
 }

@@ -381,6 +381,11 @@ func (m *machine) credit(d time.Duration) {
 	for i := range t.Instances {
 		if r := &t.Instances[i]; r.Status == InstanceRunning || m.putsBack() {
 			r.StepSince, r.AttemptSince = later(r.StepSince, d), later(r.AttemptSince, d)
+			if r.Call != nil {
+				c := *r.Call
+				c.Idle += d
+				r.Call = &c
+			}
 			m.touch(r)
 		}
 	}

@@ -98,6 +98,13 @@ func (s *MemoryStore) create(c Creation) ([]string, error) {
 			return nil, fmt.Errorf("change task %s: %w", c.Prior.Head.ID, ErrVersionConflict)
 		}
 	}
+	if prior != nil && c.Prior.Head.HoldsGroup && !prior.head.HoldsGroup {
+		for other, t := range s.tasks {
+			if t != prior && t.head.HoldsGroup && t.head.GroupID == c.Prior.Head.GroupID {
+				return nil, &GroupBusyError{GroupID: t.head.GroupID, HolderID: other}
+			}
+		}
+	}
 	if c.Task.HoldsGroup {
 		for other, t := range s.tasks {
 			h := &t.head

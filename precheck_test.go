@@ -213,8 +213,8 @@ func TestS7_Findings(t *testing.T) {
 			plan, err := b.r.Plan(b.ctx(), c.spec)
 			b.ok(err)
 			diff(t, "findings", c.want, findings(plan.Findings))
-			if c.says != "" && !strings.Contains(plan.Findings[0].Text, c.says) {
-				t.Errorf("finding %q does not say %q", plan.Findings[0].Text, c.says)
+			if c.says != "" && (len(plan.Findings) == 0 || !strings.Contains(plan.Findings[0].Text, c.says)) {
+				t.Errorf("the first of %v does not say %q", plan.Findings, c.says)
 			}
 			b.untouched()
 

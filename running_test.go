@@ -67,10 +67,10 @@ func TestS14_SuspendedForTheWholeTask(t *testing.T) {
 		id := b.create(imageSpec(2, pausing(ru.PauseEveryBatch), func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
 		wait := b.start(id)
 		b.until(id, "planned", func(t *ru.Task) bool { return t.Phase == ru.Upgrading })
-		for task := b.task(id); !task.Status.Waiting(); task = b.task(id) {
+		b.until(id, "waits", func(task *ru.Task) bool {
 			diff(t, "suspended", provider.Processes(), b.suspended())
-			time.Sleep(time.Second)
-		}
+			return task.Status.Waiting()
+		})
 		wait()
 		b.ok(b.r.Continue(b.ctx(), id))
 		b.runTo(id, ru.StatusSucceeded)

@@ -292,6 +292,16 @@ func (g *tagger) Update(_ context.Context, groupID string, u provider.Update, ta
 	return all, nil
 }
 
+// idler is an own kind of update that does nothing and says so.
+type idler struct{}
+
+func (idler) Update(_ context.Context, _ string, _ provider.Update, targets []provider.Target) (all []provider.Progress, err error) {
+	for _, t := range targets {
+		all = append(all, provider.Progress{InstanceID: t.InstanceID, Done: true, Outcome: provider.NotUpdated})
+	}
+	return all, nil
+}
+
 func tagSpec(value string) ru.Spec {
 	s := imageSpec(2)
 	s.Update = ru.Update{Kind: tagKind, Params: json.RawMessage(`{"Value":"` + value + `"}`)}
@@ -321,6 +331,15 @@ func TestS4_OwnKinds(t *testing.T) {
 
 		b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
 		diff(t, "tags after the rollback", map[string]string{"i-0001": "old", "i-0002": "old", "i-0003": "old", "i-0004": "old"}, g.tags)
+	})
+	bubbled(t, "one that comes to an end without an update has failed", func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{}, 2), ru.Config{Kinds: map[provider.Kind]provider.Updater{tagKind: idler{}}})
+		task := b.runTo(b.create(tagSpec("new")), ru.StatusFailurePaused)
+		row := rowOf(task, "i-0001")
+		if row.Outcome != provider.NotUpdated || row.Error == nil || row.Error.Kind != provider.ErrFailed.Error() {
+			t.Errorf("row: %+v, error %+v", row, row.Error)
+		}
+		diff(t, "in Standby", []string{"i-0001"}, b.inState(provider.Standby))
 	})
 	bubbled(t, "unknown kind", func(t *testing.T) {
 		b := demoBed(t, 2)

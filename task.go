@@ -306,6 +306,8 @@ type Call struct {
 	ID string    `json:"id"`
 	Op string    `json:"op"`
 	At time.Time `json:"at"`
+	// Idle is for how long of the time since then nobody drove the task and could look for the outcome.
+	Idle time.Duration `json:"idle,omitempty"`
 	// Stop is set on calls that ask for a safe end.
 	Stop bool `json:"stop,omitempty"`
 }

@@ -97,8 +97,8 @@ func TestCommitLost(t *testing.T) {
 		}{{"request", request, 1}, {"answer", answer, 2}, {"answer, in silence", answerBut, 2}} {
 			t.Run(c.name, func(t *testing.T) {
 				ctx := t.Context()
-				b := newBroken(t, d, time.Second)
-				if err := b.store.Create(ctx, newTask("task-1", 300)); err != nil {
+				b := newBroken(t, d, 2*time.Second)
+				if err := b.direct.Create(ctx, newTask("task-1", 300)); err != nil {
 					t.Fatal(err)
 				}
 				b.proxy.setLoss(c.lose)
@@ -133,9 +133,9 @@ func TestGone(t *testing.T) {
 		}{{"refused", (*proxy).setGone}, {"silent", (*proxy).setSilent}} {
 			t.Run(c.name, func(t *testing.T) {
 				ctx := t.Context()
-				const limit = 500 * time.Millisecond
+				const limit = time.Second
 				b := newBroken(t, d, limit)
-				if err := b.store.Create(ctx, newTask("task-1", 3)); err != nil {
+				if err := b.direct.Create(ctx, newTask("task-1", 3)); err != nil {
 					t.Fatal(err)
 				}
 				c.set(b.proxy, true)
@@ -198,7 +198,7 @@ func failed[T any](all func(func(T, error) bool)) (failure error) {
 func TestContextEndsCall(t *testing.T) {
 	eachServer(t, func(t *testing.T, d database) {
 		b := newBroken(t, d, time.Minute)
-		if err := b.store.Create(t.Context(), newTask("task-1", 3)); err != nil {
+		if err := b.direct.Create(t.Context(), newTask("task-1", 3)); err != nil {
 			t.Fatal(err)
 		}
 		b.proxy.setSilent(true)

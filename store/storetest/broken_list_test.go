@@ -105,5 +105,8 @@ var broken = []struct {
 	{name: "loses the last save in a crash", flaw: lastSaveLost, alone: true, must: says{"reopen/everything is kept": "", "save/rows": ""}},
 	{name: "keeps outputs in memory", flaw: outputsNotDurable, alone: true, must: says{"reopen/everything is kept": "no output", "output/kept apart": "no output"}},
 	{name: "knows groups from its own writes only", flaw: groupsNotDurable, alone: true, must: says{"reopen/rules hold on": "held group"}},
+	{name: "lets Prior hold a group that is held", flaw: priorMayHold, must: says{"prior/S6_begins to hold": "accepted"}},
+	{name: "keeps times as 64 bits of nanoseconds", flaw: nanosecondsOnly, must: says{"list/times far apart": "listed are"}},
+	{name: "keeps the first of two rows", flaw: firstOfTwoRows, must: says{"save/a row twice": "rows"}},
 	{name: "caches heads", flaw: cached, must: says{"reopen/side by side": "", "race/N3_saves of one version": ""}},
 }

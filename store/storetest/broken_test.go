@@ -104,6 +104,9 @@ const (
 	outputsNotDurable
 	groupsNotDurable
 	cached
+	priorMayHold
+	nanosecondsOnly
+	firstOfTwoRows
 	flaws // how many
 )
 

@@ -37,7 +37,10 @@ func (s *opening) apply(c change) {
 	if s.is(headAloneDrops) && len(c.Outputs) == 0 {
 		clear(t.outputs)
 	}
-	for _, r := range s.writtenRows(c.Rows) {
+	for k, r := range s.writtenRows(c.Rows) {
+		if s.is(firstOfTwoRows) && slices.ContainsFunc(c.Rows[:k], func(i instance) bool { return i.ID == r.ID }) {
+			continue
+		}
 		n := slices.IndexFunc(t.rows, func(i instance) bool { return i.ID == r.ID })
 		switch {
 		case n < 0 && s.is(rowsNotAdded):
@@ -311,6 +314,8 @@ func (s *opening) found(f filter) []*head {
 			return cmp.Compare(b.saved, a.saved)
 		case listedBySecond:
 			return cmp.Or(cmp.Compare(b.head.CreatedAt.Unix(), a.head.CreatedAt.Unix()), cmp.Compare(b.head.ID, a.head.ID))
+		case nanosecondsOnly:
+			return cmp.Or(cmp.Compare(b.head.CreatedAt.UnixNano(), a.head.CreatedAt.UnixNano()), cmp.Compare(b.head.ID, a.head.ID))
 		case oldestFirst:
 			a, b = b, a
 		}

@@ -304,6 +304,9 @@ func (s *opening) mayCreate(c creation) error {
 		if !prior.Head.HoldsGroup {
 			except = append(except, prior.Head.ID)
 		}
+		if err := s.busy(prior.Head, prior.Head.ID); err != nil && !s.is(priorMayHold) {
+			return err
+		}
 		if s.is(priorMustHold) && !s.tasks[prior.Head.ID].head.HoldsGroup {
 			return errors.New("prior task does not hold the group")
 		}

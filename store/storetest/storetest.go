@@ -52,7 +52,7 @@ func Cases() []Case {
 	var all []Case
 	for _, part := range [][]draft{
 		createCases(), priorCases(), saveCases(), groupCases(), eventCases(), outputCases(),
-		listCases(), copyCases(), contextCases(), iterationCases(), raceCases(), lostCases(), abilityCases(), reopenCases(), randomCases(),
+		listCases(), copyCases(), contextCases(), iterationCases(), raceCases(), lostCases(), abilityCases(), reopenCases(), randomCases(), edgeCases(),
 	} {
 		for _, d := range part {
 			all = append(all, d.finish())
