@@ -149,7 +149,11 @@ func (m *machine) closeCall(i *Instance) {
 // done notes what a call has reached.
 func (m *machine) done(i *Instance, op string) {
 	i.Alone = false
-	*m.track(i) = track{fit: m.track(i).fit}
+	t := m.track(i)
+	*t = track{fit: t.fit, tries: t.tries}
+	if op != opStart {
+		t.tries = 0
+	}
 	switch op {
 	case opUnprotect:
 		i.Lifted = true
@@ -160,7 +164,7 @@ func (m *machine) done(i *Instance, op string) {
 	case opProtect:
 		i.Lifted = false
 	case opStart:
-		i.Stopped = false
+		t.tries++ // accepted; whether it runs is for a look to show
 	}
 	if op == opExit && i.Step == ExitingStandby {
 		i.StepSince = m.now // the protection has a deadline of its own
@@ -414,7 +418,7 @@ func (m *machine) applyLeft(i *Instance, s *provider.Instance) {
 	default:
 		t := m.track(i)
 		t.seen = s
-		t.nextAt = m.now
+		t.nextAt = m.startAt(t)
 		if s.Power != provider.Stopped || s.DiskReplacing {
 			copied := *s
 			copied.Power = or(s.Power, provider.Starting)
@@ -426,6 +430,14 @@ func (m *machine) applyLeft(i *Instance, s *provider.Instance) {
 			t.tries++
 		}
 	}
+}
+
+// startAt says when to start an instance that is Stopped: at once, and again only after a time.
+func (m *machine) startAt(t *track) time.Time {
+	if t.tries == 0 {
+		return m.now
+	}
+	return m.now.Add(m.env.backoff(t.tries))
 }
 
 // applyVerdict takes what the Verify hook said.

@@ -261,6 +261,10 @@ func (m *machine) applyRestoreLook(i *Instance, s *provider.Instance, err error)
 		m.restoreLater(i, fmt.Errorf("%w: is %s, disk replacement open: %t", provider.ErrBusy, s.Power, s.DiskReplacing))
 	case s.Power == provider.Stopped && !i.Stopped && !i.Begun:
 		m.stays(i, "is Stopped, and not by the task")
+	case s.Power == provider.Stopped && t.tries > 0 && m.restoreOverdue(i):
+		m.stays(i, "was started and is Stopped again")
+	case s.Power == provider.Stopped:
+		t.nextAt = m.startAt(t)
 	}
 }
 
@@ -308,13 +312,18 @@ func (m *machine) applyRestoreAnswer(i *Instance, o *outcome, p *provider.Progre
 // restoreLater plans the next try, or gives up.
 func (m *machine) restoreLater(i *Instance, err error) {
 	t := m.track(i)
-	if limit := or(m.t.Spec.Timeouts.ExitStandby, 10*time.Minute); m.now.Sub(i.StepSince) > limit {
-		m.stays(i, fmt.Sprintf("could not be put back within %s: %v", limit, err))
+	if m.restoreOverdue(i) {
+		m.stays(i, fmt.Sprintf("could not be put back within %s: %v", m.restoreLimit(), err))
 		return
 	}
 	t.nextAt = m.now.Add(m.env.backoff(t.tries))
 	t.tries++
 }
+
+// restoreLimit is how long an instance may take to be put back.
+func (m *machine) restoreLimit() time.Duration { return or(m.t.Spec.Timeouts.ExitStandby, 10*time.Minute) }
+
+func (m *machine) restoreOverdue(i *Instance) bool { return m.now.Sub(i.StepSince) > m.restoreLimit() }
 
 // applyRestoring takes an outcome of the group-level stages of a restore.
 func (m *machine) applyRestoring(o *outcome) {

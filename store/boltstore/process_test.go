@@ -21,7 +21,7 @@ func init() {
 			return err
 		}
 		fmt.Println("open", s.Life())
-		select {}
+		return untilKilled()
 	}
 	// write saves three tasks as fast as it can and prints each version that is saved.
 	children["write"] = func(path string) error {
@@ -50,8 +50,14 @@ func init() {
 				}
 			}()
 		}
-		select {}
+		return untilKilled()
 	}
+}
+
+// untilKilled waits for the test to end this process. (A select without cases would be a deadlock to the runtime.)
+func untilKilled() error {
+	time.Sleep(time.Hour)
+	return errors.New("nobody killed this process")
 }
 
 func TestSecondProcessIsKeptOut(t *testing.T) {
