@@ -321,7 +321,9 @@ func (m *machine) restoreLater(i *Instance, err error) {
 }
 
 // restoreLimit is how long an instance may take to be put back.
-func (m *machine) restoreLimit() time.Duration { return or(m.t.Spec.Timeouts.ExitStandby, 10*time.Minute) }
+func (m *machine) restoreLimit() time.Duration {
+	return or(m.t.Spec.Timeouts.ExitStandby, 10*time.Minute)
+}
 
 func (m *machine) restoreOverdue(i *Instance) bool { return m.now.Sub(i.StepSince) > m.restoreLimit() }
 
