@@ -31,7 +31,7 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 	switch {
 	case limit != 0:
 	case testing.Short():
-		limit = 5 * time.Second
+		limit = 2 * time.Second
 	default:
 		limit = 20 * time.Second
 	}
