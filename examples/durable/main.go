@@ -47,7 +47,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("durable", flag.ContinueOnError)
 	dir := flags.String("dir", "", "`folder` for tasks.db; empty means a temporary one")
-	life := flags.Duration("life", 3*time.Second, "how long a worker lives at most")
+	life := flags.Duration("life", 3*time.Second, "how long a worker lives at most, after its first line; each one a little longer than the one before")
 	speed := flags.Float64("speed", 30, "how many times faster than the real cloud")
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "decides when workers are killed")
 	if err := flags.Parse(args); err != nil {
@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 	chance := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // it only decides when to kill
 	kills := 0
-	for {
+	for ; ; *life += *life / 10 { // on a machine that is too slow for short lives it comes to an end too
 		killed, err := worker(ctx, listener.Addr().String(), filepath.Join(*dir, "tasks.db"), *life/3+time.Duration(chance.Int64N(int64(*life)*2/3+1)), out)
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// worker runs this program as a worker for so long, and kills it then. It reports false if the worker came to the end before.
+// worker runs this program as a worker for so long after its first line, and kills it then. It reports false if the worker came to the end before.
 func worker(ctx context.Context, address, file string, life time.Duration, out io.Writer) (killed bool, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -114,9 +114,12 @@ func worker(ctx context.Context, address, file string, life time.Duration, out i
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
-	killer := time.AfterFunc(life, func() { _ = cmd.Process.Kill() }) // SIGKILL: nothing is put in order before
+	killer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }) // SIGKILL: nothing is put in order before
 	read := bufio.NewScanner(lines)
-	for read.Scan() {
+	for first := true; read.Scan(); first = false {
+		if first {
+			killer.Reset(life)
+		}
 		fmt.Fprintf(out, "%5d %s\n", cmd.Process.Pid, read.Text())
 	}
 	err = cmd.Wait()

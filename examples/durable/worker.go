@@ -30,6 +30,7 @@ func work(ctx context.Context, address, file string, out io.Writer) error {
 		return err
 	}
 	defer store.Close() //nolint:errcheck // what was saved is on the disk
+	fmt.Fprintln(out, time.Now().UTC().Format("15:04:05"), "the store is open")
 	runner, err := ru.New(cloud, store, ru.Config{})
 	if err != nil {
 		return err
