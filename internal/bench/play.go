@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
+)
+
+// A row is a line of the table.
+type row struct {
+	Case         string  `json:"case"`
+	Kind         string  `json:"kind"`
+	N            int     `json:"n"`
+	Batches      int     `json:"batches"`
+	Latency      string  `json:"latency"`
+	Makespan     float64 `json:"makespan_s"`
+	Bound        float64 `json:"lower_bound_s"`
+	Ratio        float64 `json:"makespan_ratio"`
+	Calls        float64 `json:"calls_per_instance"`
+	OutOfService float64 `json:"out_of_service_ratio"`
+	Saves        int64   `json:"saves"`
+	Bytes        int64   `json:"bytes_saved"`
+	CPU          float64 `json:"cpu_us_per_instance"`
+	Heap         int64   `json:"live_heap_bytes"`
+}
+
+// parallel is the Runner's own default for one task.
+const parallel = 16
+
+const oldImage, newImage = "img-v1", "img-v2"
+
+// spec is the task of a scenario.
+func (s scenario) spec() ru.Spec {
+	spec := ru.Spec{GroupID: fake.DemoGroup, Update: ru.Image(newImage), Rollback: ru.Image(oldImage), Batches: ru.InBatches(s.Batches), MinInService: -1}
+	spec.Timeouts.Update = 24 * time.Hour // heavy tails are long
+	if s.Kind == "script" {
+		spec.Update, spec.Rollback = ru.Script(provider.Shell, "true"), ru.Update{}
+		spec.Update.Script.Timeout = 20 * time.Hour
+	}
+	return spec
+}
+
+// behave gives the instances their durations.
+func behave(cloud *fake.Cloud, all []durations) {
+	for i, id := range cloud.InstanceIDs(fake.DemoGroup) {
+		d := all[i]
+		cloud.SetBehavior(id, fake.Behavior{
+			StopTakes: d.stop, ReplaceTakes: d.replace, StartTakes: d.start, AgentTakes: -1,
+			Scripts: []fake.ScriptResult{{Takes: d.script}},
+		})
+	}
+}
+
+// rates are those of the measured world, for the service and for who calls it.
+func rates() (served map[string]int, held map[string]aliyun.Rate) {
+	served = map[string]int{}
+	for _, a := range aliyun.Actions() {
+		served[a.Name] = ratePerMinute
+	}
+	return served, map[string]aliyun.Rate{"*": {PerSecond: ratePerMinute / 60., Burst: ratePerMinute / 2}}
+}
+
+// play plays a scenario against the wire-level stand-in. It must run in a testing/synctest bubble.
+func play(ctx context.Context, s scenario, seed uint64) (row, error) {
+	all := draw(s, seed)
+	cloud := fake.Demo(fake.Config{Latency: latencies, Steps: steps}, s.N)
+	behave(cloud, all)
+	var calls, throttled atomic.Int64
+	served, held := rates()
+	handler := openapi.New(cloud, openapi.Config{NoLog: true, Rates: served, Observe: func(r openapi.Request) {
+		calls.Add(1)
+		if r.Code == "Throttling" {
+			throttled.Add(1)
+		}
+	}})
+	p, err := aliyun.New(aliyun.Config{
+		Region: "cn-hangzhou", Credential: credentials.NewAccessKeyCredential("any", "secret"), Transport: handler.Transport(),
+		Endpoints: aliyun.Endpoints{ESS: "http://ess.test", ECS: "http://ecs.test"}, Rates: held,
+	})
+	if err != nil {
+		return row{}, err
+	}
+	store := &counted{MemoryStore: ru.NewMemoryStore()}
+	runner, err := ru.New(p, store, ru.Config{Parallel: parallel})
+	if err != nil {
+		return row{}, err
+	}
+	task, err := runner.Create(ctx, s.spec())
+	if err != nil {
+		return row{}, err
+	}
+	began := time.Now()
+	if err := runner.Run(ctx, task.ID); err != nil {
+		return row{}, err
+	}
+	took := time.Since(began)
+	t, err := runner.Get(ctx, task.ID)
+	if err != nil {
+		return row{}, err
+	}
+	if t.Status != ru.StatusSucceeded || t.Progress.Succeeded != s.N {
+		return row{}, fmt.Errorf("%s: task is %s, %d of %d instances succeeded: %s", s.name(), t.Status, t.Progress.Succeeded, s.N, t.Reason)
+	}
+	if v := cloud.Violations(); len(v) > 0 {
+		return row{}, fmt.Errorf("%s: the cloud refused calls: %v", s.name(), v[0])
+	}
+	least := bound(s, all, t.Sizes, parallel)
+	r := row{
+		Case: s.name(), Kind: s.Kind, N: s.N, Batches: s.Batches, Latency: s.Latency,
+		Makespan: took.Seconds(), Bound: least.Seconds(), Ratio: took.Seconds() / least.Seconds(),
+		Calls: float64(calls.Load()) / float64(s.N), OutOfService: outOfService(s, cloud, all),
+		Saves: store.saves, Bytes: store.bytes,
+	}
+	if n := throttled.Load(); n > 0 {
+		return r, fmt.Errorf("%s: %d calls were throttled", s.name(), n)
+	}
+	return r, nil
+}
+
+// outOfService is the time that the instances spent between the call of EnterStandby and the answer of ExitStandby, as a multiple of
+// what they took by themselves.
+func outOfService(s scenario, cloud *fake.Cloud, all []durations) float64 {
+	since := map[string]time.Time{}
+	var out, own time.Duration
+	for _, e := range cloud.Effects() {
+		switch e.Action {
+		case "EnterStandby":
+			since[e.InstanceID] = e.Time
+		case "ExitStandby":
+			out += e.Time.Sub(since[e.InstanceID]) + latencies.Standby
+		}
+	}
+	for _, d := range all {
+		own += d.own(s.Kind)
+	}
+	return out.Seconds() / own.Seconds()
+}
+
+// counted counts what is saved in a store.
+type counted struct {
+	*ru.MemoryStore
+	saves, bytes int64
+}
+
+// Save implements [ru.Store].
+func (c *counted) Save(ctx context.Context, change ru.Change) error {
+	c.saves++
+	c.add(change.Head)
+	for _, r := range change.Rows {
+		c.add(r)
+	}
+	for _, e := range change.Events {
+		c.add(e)
+	}
+	for _, o := range change.Outputs {
+		c.add(o)
+	}
+	return c.MemoryStore.Save(ctx, change)
+}
+
+func (c *counted) add(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	c.bytes += int64(len(b))
+}
