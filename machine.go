@@ -57,7 +57,10 @@ type track struct {
 	since  time.Time // when phase began
 	phase  string
 	seen   *provider.Instance // restore: what the last look showed
-	fit    bool               // the last look showed that the next step may be taken: an act of its update, or the way back in service
+	stood  time.Time          // when it was last known to be in Standby
+	met    bool               // its update was begun or gone on with by this process, after a look
+	again  bool               // the way back was refused once for its state
+	fit    bool               // it was seen to be able to go back in service
 }
 
 // newMachine returns a machine for t, which it owns from now on.
@@ -233,6 +236,13 @@ func (m *machine) stage(p Phase, s Stage) {
 	m.touchHead()
 }
 
+// stageOn moves the task to a stage that goes on with what the one before was for: the time of both counts.
+func (m *machine) stageOn(s Stage) {
+	since := m.t.StageSince
+	m.stage(m.t.Phase, s)
+	m.t.StageSince = since
+}
+
 // instanceStatus moves a row along an edge of the table and keeps the progress.
 func (m *machine) instanceStatus(i *Instance, to InstanceStatus, mark Mark, by Cause, text string) {
 	if !slices.Contains(instanceEdges[i.Status], to) {
@@ -301,7 +311,7 @@ func (m *machine) step(i *Instance, s Step) {
 	m.event(Event{Kind: EventStep, Cause: ByPolicy, InstanceID: i.ID, Batch: i.Batch, From: string(i.Step), To: string(s)})
 	i.Step, i.StepSince = s, m.now
 	m.touch(i)
-	*m.track(i) = track{}
+	*m.track(i) = track{stood: m.track(i).stood}
 }
 
 // undecided reports whether the row waits for a decision about its failure.
@@ -338,7 +348,10 @@ func (m *machine) pause(on Trigger, p Pause, by Cause) {
 	}
 	p.AskHook = m.env.hooks.Paused != nil
 	m.status(on, by, p.Text)
-	m.t.Pause, m.t.PauseAsked = &p, nil
+	m.t.Pause = &p
+	if on != onFailures {
+		m.t.PauseAsked = nil
+	}
 	m.t.WakeAt = p.Until
 	m.touchHead()
 }
@@ -407,6 +420,9 @@ func (m *machine) intend(op string) {
 	m.t.Ledger.Calls++
 	id := "ru-" + hashOf([]string{m.t.ID, op, strconv.Itoa(m.t.Ledger.Calls)})
 	m.t.Ledger.Call = &Call{ID: id, Op: op, At: m.now}
+	if op == opSuspend {
+		m.t.Ledger.SuspendedAt = m.now
+	}
 	m.touchHead()
 }
 

@@ -46,8 +46,9 @@ type driver struct {
 	woken    chan struct{}
 	gone     chan struct{} // closed when the driver has ended; late results are dropped
 	inFlight int
-	unsaved  []*outcome // applied since the last save
-	resaved  bool       // the record has to be loaded again
+	grace    *time.Timer // runs from when the driver was told to stop
+	unsaved  []*outcome  // applied since the last save
+	resaved  bool        // the record has to be loaded again
 
 	start     time.Time    // wall and monotonic clock when the driver began
 	renewedAt atomic.Int64 // when the last save began, in nanoseconds after start
@@ -122,15 +123,16 @@ const gather = time.Millisecond
 
 // wait waits for outcomes and applies them, or for the time when there is something to do. It reports true when ctx is done.
 func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
-	timer := time.NewTimer(d.pause())
+	timer := time.NewTimer(d.pause(stopping))
 	defer timer.Stop()
 	done := ctx.Done()
 	var grace <-chan time.Time
 	if stopping {
 		done = nil
-		t := time.NewTimer(d.r.cfg.Grace)
-		defer t.Stop()
-		grace = t.C
+		if d.grace == nil {
+			d.grace = time.NewTimer(d.r.cfg.Grace)
+		}
+		grace = d.grace.C
 	}
 	for {
 		select {
@@ -156,8 +158,11 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 }
 
 // pause is how long to wait if nothing happens.
-func (d *driver) pause() time.Duration {
+func (d *driver) pause(stopping bool) time.Duration {
 	p := d.leaseLeft() - (d.r.cfg.Lease - d.r.cfg.Renew) + time.Millisecond
+	if stopping { // nothing is begun any more
+		return max(p, 0)
+	}
 	if !d.m.next.IsZero() {
 		p = min(p, d.m.next.Sub(d.now()))
 	}
@@ -307,6 +312,9 @@ func (d *driver) reload(ctx context.Context) error {
 // close ends what belongs to the driver.
 func (d *driver) close() {
 	d.stopCalls()
+	if d.grace != nil {
+		d.grace.Stop()
+	}
 	close(d.gone)
 	d.observe.close()
 	d.r.release(d.m.t.ID)

@@ -120,6 +120,7 @@ type step struct {
 	wait    string // what is being waited for
 	after   time.Duration
 	done    provider.Outcome
+	fit     bool // it was seen Running
 	err     error
 	output  *provider.Output
 	state   progressState
@@ -130,7 +131,7 @@ type step struct {
 
 func (s step) progress() provider.Progress {
 	p := provider.Progress{
-		Done: s.done != "", Outcome: s.done, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
+		Done: s.done != "", Outcome: s.done, Fit: s.done != "" && s.fit, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
 		Stopped: s.stopped, MaxTargets: s.limit, Before: s.before,
 	}
 	if s.wait != "" {
