@@ -143,10 +143,9 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 			d.refresh(context.WithoutCancel(ctx))
 			return false
 		case <-timer.C:
-			if stopping {
-				return false
+			if !stopping && !d.told() {
+				d.refresh(ctx)
 			}
-			d.refresh(ctx)
 			return false
 		case <-done:
 			return true
@@ -205,6 +204,13 @@ func (d *driver) take(first *outcome) {
 		d.m.apply(o, now)
 		d.unsaved = append(d.unsaved, o)
 	}
+}
+
+// told reports whether the driver hears of every save, so that it need not look.
+func (d *driver) told() bool {
+	_, notifies := d.r.store.(Notifier)
+	_, alone := d.r.store.(ExclusiveStore)
+	return notifies && alone
 }
 
 // refresh loads the record again if somebody else has saved it.
