@@ -281,7 +281,7 @@ func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 	}
 	m.output(i, p.Output)
 	if p.Done {
-		m.applyUpdated(i, p)
+		m.applyUpdated(i, c, p)
 		return
 	}
 	if !bytes.Equal(p.State, i.State) || p.Act != i.Act || p.MaxTargets != i.MaxTargets {
@@ -293,12 +293,12 @@ func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 		return
 	}
 	m.track(i).tries = 0
-	m.scheduleLook(i, p)
+	m.scheduleLook(i, p, c)
 }
 
 // applyUpdated takes that an update has come to a safe end.
-func (m *machine) applyUpdated(i *Instance, p *provider.Progress) {
-	m.learn(i, "")
+func (m *machine) applyUpdated(i *Instance, c *call, p *provider.Progress) {
+	m.learn(i, "", c.at)
 	i.Outcome, i.State, i.Act, i.MaxTargets, i.Underway, i.Stopped = p.Outcome, nil, false, 0, false, false
 	m.touch(i)
 	switch {

@@ -29,6 +29,7 @@ func (m *machine) rowCalls() []*call {
 	if len(rows) == 0 || m.slots == 0 { // the next outcome makes room
 		return nil
 	}
+	m.hunt(rows)
 	first, soon, next := m.at(&rows[0]), m.now.Add(together).UnixNano(), int64(never)
 	for n := range rows {
 		due := &m.due[first+n]
@@ -307,7 +308,7 @@ func (m *machine) name(op string, stop bool, rows []*Instance) {
 
 // rowCall makes the call op about rows. If the rows have an open call it is that one.
 func (m *machine) rowCall(op string, rows []*Instance) *call {
-	c := &call{op: op, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary()}
+	c := &call{op: op, at: m.now, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary()}
 	if rows[0].Update != nil {
 		c.update = *rows[0].Update
 	}

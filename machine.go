@@ -27,8 +27,10 @@ type machine struct {
 	hook  bool           // a hook is being called
 	// busyRows counts the calls about rows that are in flight.
 	busyRows int
-	slots    int       // how many calls about instances may be started now
-	next     time.Time // when there is something to do without anything having happened
+	// huntPlanned says that all hunted rows have a time for their next look.
+	huntPlanned bool
+	slots       int       // how many calls about instances may be started now
+	next        time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -49,18 +51,23 @@ type env struct {
 
 // track is what is known of a row, or of the group, while the process lives.
 type track struct {
-	busy   bool      // a call about it is in flight
-	nextAt time.Time // not worth a call before
-	tries  int       // calls in a row that came to nothing
-	last   error     // what the last of them said
-	fresh  bool      // the call in the record was named by this process and has not been sent
-	since  time.Time // when phase began
-	phase  string
-	seen   *provider.Instance // restore: what the last look showed
-	stood  time.Time          // when it was last known to be in Standby
-	met    bool               // its update was begun or gone on with by this process, after a look
-	again  bool               // the way back was refused once for its state
-	fit    bool               // it was seen to be able to go back in service
+	busy    bool      // a call about it is in flight
+	nextAt  time.Time // not worth a call before
+	tries   int       // calls in a row that came to nothing
+	last    error     // what the last of them said
+	fresh   bool      // the call in the record was named by this process and has not been sent
+	since   time.Time // when phase began
+	phase   string
+	guessed bool          // since is no more than a guess
+	not     time.Duration // the phase was not over so long after since
+	hunted  bool          // it shares looks with others, see hunt
+	// notBefore is when another look is worth it at the earliest, as the provider says.
+	notBefore time.Time
+	seen      *provider.Instance // restore: what the last look showed
+	stood     time.Time          // when it was last known to be in Standby
+	met       bool               // its update was begun or gone on with by this process, after a look
+	again     bool               // the way back was refused once for its state
+	fit       bool               // it was seen to be able to go back in service
 }
 
 // newMachine returns a machine for t, which it owns from now on.

@@ -214,7 +214,7 @@ func (m *machine) capacityProblem(g *provider.Group) string {
 // groupDeleted ends a task whose group is gone.
 func (m *machine) groupDeleted() {
 	if m.inFlight() {
-		m.group.nextAt = m.now.Add(m.env.poll)
+		m.group.nextAt = m.now.Add(min(m.env.poll, 30*time.Second))
 		return
 	}
 	m.abandon("scaling group " + m.t.GroupID + " was deleted")

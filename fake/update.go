@@ -11,10 +11,10 @@ import (
 
 // How long the provider face advises to wait before the next look.
 const (
-	waitStop    = 5 * time.Second
-	waitReplace = 10 * time.Second
-	waitStart   = 5 * time.Second
-	waitScript  = 2 * time.Second
+	waitStop    = time.Second
+	waitReplace = time.Second
+	waitStart   = time.Second
+	waitScript  = time.Second
 )
 
 // Update implements [provider.Updater] for images and scripts.

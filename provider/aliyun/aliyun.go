@@ -34,8 +34,8 @@ type Config struct {
 	// ExitStandby answer when the load balancers have been changed.
 	Timeout time.Duration
 
-	// Poll is how long it is not worth looking again at what is under way. Zero means 5 s for stops and starts, 10 s for
-	// replacements and 3 s for scripts.
+	// Poll is how long it is not worth looking again at what is under way. Zero means 1 s, and for orders that do not
+	// show yet 3 to 10 s; the Runner looks when it is worth it.
 	Poll time.Duration
 
 	// Rates replace the default rates of actions, by the action's name; the name "*" stands for all that have none of their own.

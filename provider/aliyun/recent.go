@@ -15,7 +15,7 @@ import (
 // How long what was read counts as known.
 const (
 	justNow = 5 * time.Second  // the state of an instance, for the call that acts on it next; one call at most
-	lately  = 30 * time.Second // an image, and what feeds a group: they concern all instances of a batch
+	lately  = 10 * time.Minute // an image, and what feeds a group: they concern all instances of a batch
 )
 
 // recent keeps for a moment what was read, so that the call that acts on it right after need not read it again. A call that may

@@ -66,14 +66,15 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 			j.answers.fail(t.InstanceID, err)
 			continue
 		}
+		all = append(all, imageTarget{Target: t, saved: saved})
+		if saved.starts() && t.CallID == "" {
+			continue
+		}
 		q := diskQuery{instanceID: t.InstanceID}
-		for _, id := range []string{saved.OldDisk, saved.NewDisk} {
-			if id != "" {
-				q.known = append(q.known, id)
-			}
+		if id := firstOf(saved.NewDisk, saved.OldDisk); id != "" { // if it is another one it is asked for by instance
+			q.known = []string{id}
 		}
 		wanted = append(wanted, q)
-		all = append(all, imageTarget{Target: t, saved: saved})
 	}
 	if err := j.look(ctx, all, wanted); err != nil {
 		return nil, err
@@ -103,6 +104,10 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 	return all, nil
 }
 
+// starts reports whether the instance was started from its new disk, which was seen in use then: it cannot be replaced before the
+// instance is Stopped again, and need not be read any more.
+func (s progressState) starts() bool { return s.Phase == phaseStarting && s.NewDisk != "" && !s.Undo }
+
 // look reads instances and their disks. For the call that acts right after a look, what that has shown is enough.
 func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQuery) error {
 	ids, targets := make([]string, len(all)), make([]provider.Target, len(all))
@@ -128,9 +133,12 @@ func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQue
 		return err
 	}
 	j.looked = make(map[string]seenView, len(ids))
-	for _, id := range ids {
-		d, ok := disks[id]
-		j.looked[id] = seenView{instance: found[id], disk: d, disked: ok}
+	for _, t := range all {
+		d, ok := disks[t.InstanceID]
+		if !ok && t.saved.starts() && t.CallID == "" {
+			d, ok = diskView{Disk: provider.Disk{ID: t.saved.NewDisk}, instanceID: t.InstanceID, imageID: j.imageID, inUse: true}, true
+		}
+		j.looked[t.InstanceID] = seenView{instance: found[t.InstanceID], disk: d, disked: ok}
 	}
 	return nil
 }
@@ -181,15 +189,15 @@ func (j *imageJob) next(ctx context.Context, t imageTarget) (step, error) {
 	switch {
 	case v.DiskReplacing:
 		s.stopped = v.Power != provider.Running
-		s = s.waiting(phaseReplacing, waitReplace)
+		s = s.waiting(phaseReplacing, waitShown)
 		if saved.OldDisk == "" {
 			s.state = progressState{}
 		}
 		return s, nil
 	case v.Power == provider.Stopping:
-		return s.waiting(phaseStopping, waitStop), nil
+		return s.waiting(phaseStopping, waitShown), nil
 	case v.Power == provider.Starting || v.Power == provider.PowerPending:
-		return s.waiting(phaseStarting, waitStart), nil
+		return s.waiting(phaseStarting, waitShown), nil
 	case v.disk.ID != s.state.OldDisk:
 		return j.afterReplace(ctx, t, s)
 	}
