@@ -23,6 +23,7 @@ import (
 type bed struct {
 	t     testing.TB
 	cloud *fake.Cloud
+	line  *line // to the cloud
 	store *ru.MemoryStore
 	r     *ru.Runner
 	// rough says that the test makes the client do what a correct client never does, so that violations are not counted.
@@ -41,7 +42,7 @@ func bubbled(t *testing.T, name string, f func(t *testing.T)) {
 // client never does.
 func newBed(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *bed {
 	t.Helper()
-	b := &bed{t: t, cloud: cloud, store: ru.NewMemoryStore()}
+	b := &bed{t: t, cloud: cloud, line: lineTo(t, cloud), store: ru.NewMemoryStore()}
 	b.r = b.runner(cfg)
 	t.Cleanup(func() {
 		if v := cloud.Violations(); len(v) > 0 && !b.rough {
@@ -72,7 +73,7 @@ func groupBed(t testing.TB, g fake.GroupSpec) *bed {
 // runner returns another Runner on the bed's cloud and store.
 func (b *bed) runner(cfg ru.Config) *ru.Runner {
 	b.t.Helper()
-	r, err := ru.New(b.cloud, b.store, cfg)
+	r, err := ru.New(b.line.face(), b.store, cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -1,0 +1,102 @@
+package rollingupgrade_test
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
+
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
+)
+
+var wireFlag = flag.Bool("wire", false, "run the tests over provider/aliyun and the stand-in for the wire (fake/openapi), in process")
+
+// A line is how the Runners of a test reach a cloud: its own methods, or with -wire those of provider/aliyun, whose requests a
+// stand-in answers from the same cloud.
+type line struct {
+	cloud *fake.Cloud
+	wire  *openapi.Handler // nil without -wire
+}
+
+// lineTo returns a line to a cloud.
+func lineTo(t testing.TB, cloud *fake.Cloud) *line {
+	if !*wireFlag {
+		return &line{cloud: cloud}
+	}
+	return wireTo(t, cloud, openapi.Config{})
+}
+
+// wireTo returns a line over the wire, whatever the flag says. When the test ends it demands that the requests were kept apart.
+func wireTo(t testing.TB, cloud *fake.Cloud, cfg openapi.Config) *line {
+	cfg.RequireTLS = true
+	l := &line{cloud: cloud, wire: openapi.New(cloud, cfg)}
+	t.Cleanup(func() {
+		for _, m := range l.wire.Mismatches() {
+			t.Errorf("a request holds what an earlier one left: %s", m)
+		}
+		if n := len(l.wire.Requests()); n > 0 {
+			overWire.note(t.Name(), n)
+		}
+	})
+	return l
+}
+
+// face returns the cloud as a Runner of its own sees it: with -wire each one has a provider of its own, as different programs have.
+func (l *line) face(change ...func(*aliyun.Config)) fake.Face {
+	if l.wire == nil {
+		return l.cloud
+	}
+	cfg := aliyun.Config{
+		Region: "cn-hangzhou", Credential: credentials.NewStaticAKCredentialsProvider("test-key-id", "secret"), Transport: l.wire.Transport(),
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	p, err := aliyun.New(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return l.cloud.Front(p)
+}
+
+// face is how a Runner reaches a cloud that nothing else is asked of.
+func face(t testing.TB, cloud *fake.Cloud) fake.Face { return lineTo(t, cloud).face() }
+
+// through makes requests pass a RoundTripper.
+func (l *line) through(wrap func(next http.RoundTripper) http.RoundTripper) func(*aliyun.Config) {
+	return func(cfg *aliyun.Config) { cfg.Transport = wrap(cfg.Transport) }
+}
+
+// overWire counts what went over the wire.
+var overWire wireCount
+
+type wireCount struct {
+	mu       sync.Mutex
+	tests    map[string]bool
+	requests int
+}
+
+func (c *wireCount) note(test string, requests int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tests == nil {
+		c.tests = make(map[string]bool)
+	}
+	c.tests[test] = true
+	c.requests += requests
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	status := m.Run()
+	if *wireFlag {
+		fmt.Printf("%d tests went over the wire with %d requests\n", len(overWire.tests), overWire.requests)
+	}
+	os.Exit(status)
+}
