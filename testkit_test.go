@@ -31,11 +31,14 @@ type bed struct {
 }
 
 // inBubble runs f with simulated time.
-func inBubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	leaveOutOnWire(t)
+	synctest.Test(t, f)
+}
 
 // bubbled runs f as a subtest with simulated time.
 func bubbled(t *testing.T, name string, f func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	t.Run(name, func(t *testing.T) { inBubble(t, f) })
 }
 
 // newBed returns a bed on a cloud. When the test ends, it demands that the client did nothing that a correct
