@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -57,11 +58,15 @@ type boundary struct {
 	key  string
 	call bool
 	many bool // a call that acts on several instances, one after the other
+
+	wire, reads bool // a request on the wire; one that only reads
 }
 
 // sites are the sites of a boundary at which a process can die, or live on without the answer.
 func (b boundary) sites(m mode) []site {
 	switch {
+	case b.wire:
+		return b.sitesOnWire(m)
 	case !b.call || m == lives:
 		return []site{never, after}
 	case b.many:
@@ -86,6 +91,7 @@ type rig struct {
 	deaths     int
 	seen       map[string]int
 	boundaries []boundary
+	requests   []boundary                                      // on the wire
 	onCall     func(p *process, b boundary) (site, mode, bool) // random strikes
 
 	births int
@@ -116,7 +122,8 @@ type process struct {
 // start begins a process. drives says that its store tells it of saves and has lives.
 func (g *rig) start(drives, late bool) *process {
 	g.births++
-	p := &process{g: g, name: fmt.Sprintf("process-%d", g.births), face: g.line.face(), late: late}
+	p := &process{g: g, name: fmt.Sprintf("process-%d", g.births), late: late}
+	p.face = g.line.face(g.line.through(func(next http.RoundTripper) http.RoundTripper { return wired{p, next} }))
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	cfg := g.cfg
 	cfg.Owner = p.name
@@ -185,8 +192,7 @@ func (p *process) bind(ctx context.Context) (context.Context, func()) {
 func (g *rig) reach(p *process, b boundary) (site, mode, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.seen[b.key]++
-	b.key = fmt.Sprintf("%s#%d", b.key, g.seen[b.key])
+	b.key = g.numbered(b.key)
 	g.boundaries = append(g.boundaries, b)
 	if g.onCall != nil {
 		return g.onCall(p, b)
@@ -196,6 +202,12 @@ func (g *rig) reach(p *process, b boundary) (site, mode, bool) {
 	}
 	g.fired = true
 	return g.strike.site, g.strike.mode, true
+}
+
+// numbered tells the boundaries with one key apart. g.mu is held.
+func (g *rig) numbered(key string) string {
+	g.seen[key]++
+	return fmt.Sprintf("%s#%d", key, g.seen[key])
 }
 
 var errLost = fmt.Errorf("connection reset: %w", provider.ErrTransient)

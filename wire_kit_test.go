@@ -102,6 +102,13 @@ func leaveOutOnWire(t testing.TB) {
 	}
 }
 
+// onlyOnWire skips a test that is about the wire.
+func onlyOnWire(t testing.TB) {
+	if !*wireFlag {
+		t.Skip("with -wire only")
+	}
+}
+
 // overWire counts what went over the wire and what was left out.
 var overWire wireCount
 
