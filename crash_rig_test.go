@@ -99,7 +99,11 @@ type rig struct {
 }
 
 func newRig(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *rig {
-	g := &rig{t: t, cloud: cloud, line: lineTo(t, cloud), store: ru.NewMemoryStore(), cfg: cfg, seen: map[string]int{}}
+	return newRigOn(t, lineTo(t, cloud), cfg)
+}
+
+func newRigOn(t testing.TB, l *line, cfg ru.Config) *rig {
+	g := &rig{t: t, cloud: l.cloud, line: l, store: ru.NewMemoryStore(), cfg: cfg, seen: map[string]int{}}
 	g.inv = newInvariants(g)
 	return g
 }

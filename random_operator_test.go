@@ -7,6 +7,8 @@ import (
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
 )
 
 // play leads one or two tasks, and a rollback where one is drawn, to their end, and puts back what is left over.
@@ -66,7 +68,9 @@ func (s *schedule) rollBack(id string) string {
 // passes reports whether an error comes from an injected fault: the operator would try again later.
 func passes(err error) bool {
 	var own *fake.APIError
-	return errors.As(err, &own) && own.Message == "injected fault" || errors.Is(err, errLost)
+	onWire := new(aliyun.Error)
+	return errors.As(err, &own) && own.Message == "injected fault" || errors.Is(err, errLost) ||
+		errors.As(err, &onWire) && (provider.Unknown(err) || provider.Retryable(err))
 }
 
 // finish leads a task and whatever rolls it back to an end, and returns the last of them.

@@ -73,6 +73,7 @@ type schedule struct {
 	strikes  int
 	commands int
 	foreign  bool
+	weak     bool // what tells one sending of a script from two is weakened already
 	mu       sync.Mutex
 	notes    []string // what was drawn, for a report
 }
@@ -80,9 +81,10 @@ type schedule struct {
 func playRandom(t *testing.T, seed uint64) *schedule {
 	s := &schedule{seed: seed, r: rand.New(rand.NewPCG(seed, 1))}
 	synctest.Test(t, func(t *testing.T) {
-		cloud := s.cloud()
+		l := s.line(t)
+		cloud := l.cloud
 		s.spec = s.drawSpec(fmt.Sprint("random-", seed))
-		s.g = newRig(t, cloud, ru.Config{Hooks: s.hooks(), Parallel: 1 + s.r.IntN(6), ParallelTotal: 6})
+		s.g = newRigOn(t, l, ru.Config{Hooks: s.hooks(), Parallel: 1 + s.r.IntN(6), ParallelTotal: 6})
 		s.g.deaf = s.r.IntN(2) == 0
 		s.g.inv.foreign = s.foreign
 		s.g.inv.nothing = map[string]bool{}

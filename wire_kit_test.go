@@ -24,6 +24,8 @@ var wireFlag = flag.Bool("wire", false, "run the tests over provider/aliyun and 
 type line struct {
 	cloud *fake.Cloud
 	wire  *openapi.Handler // nil without -wire
+	// change is what is special about the providers.
+	change []func(*aliyun.Config)
 }
 
 // lineTo returns a line to a cloud.
@@ -31,12 +33,11 @@ func lineTo(t testing.TB, cloud *fake.Cloud) *line {
 	if !*wireFlag {
 		return &line{cloud: cloud}
 	}
-	return wireTo(t, cloud, openapi.Config{})
+	return wireTo(t, cloud, openapi.Config{RequireTLS: true})
 }
 
 // wireTo returns a line over the wire, whatever the flag says. When the test ends it demands that the requests were kept apart.
 func wireTo(t testing.TB, cloud *fake.Cloud, cfg openapi.Config) *line {
-	cfg.RequireTLS = true
 	l := &line{cloud: cloud, wire: openapi.New(cloud, cfg)}
 	t.Cleanup(func() {
 		for _, m := range l.wire.Mismatches() {
@@ -57,7 +58,7 @@ func (l *line) face(change ...func(*aliyun.Config)) fake.Face {
 	cfg := aliyun.Config{
 		Region: "cn-hangzhou", Credential: credentials.NewStaticAKCredentialsProvider("test-key-id", "secret"), Transport: l.wire.Transport(),
 	}
-	for _, f := range change {
+	for _, f := range append(slices.Clone(l.change), change...) {
 		f(&cfg)
 	}
 	p, err := aliyun.New(cfg)
