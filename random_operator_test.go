@@ -34,13 +34,16 @@ func (s *schedule) play() {
 }
 
 func (s *schedule) create(spec ru.Spec) (id string, err error) {
-	err = s.o.asClerk(func(r *ru.Runner) error {
-		sum, err := r.Create(s.o.ctx, spec)
-		id = sum.ID
-		return err
+	err = s.again(func() error {
+		return s.o.asClerk(func(r *ru.Runner) error {
+			sum, err := r.Create(s.o.ctx, spec)
+			id = sum.ID
+			return err
+		})
 	})
 	switch {
 	case err == nil:
+		s.tasks++
 	case errors.Is(err, ru.ErrPrecheck), passes(err):
 	default:
 		s.g.inv.problem("create: %v", err)
@@ -48,13 +51,26 @@ func (s *schedule) create(spec ru.Spec) (id string, err error) {
 	return id, err
 }
 
+// again calls f until no injected fault meets it, for some minutes: its checks make many calls.
+func (s *schedule) again(f func() error) (err error) {
+	for range 30 {
+		if err = f(); err == nil || !passes(err) {
+			return err
+		}
+		time.Sleep(10 * time.Second)
+	}
+	return err
+}
+
 // rollBack rolls a task back if that is possible, and returns the newest task.
 func (s *schedule) rollBack(id string) string {
 	back := id
-	err := s.o.asClerk(func(r *ru.Runner) error {
-		sum, err := r.Rollback(s.o.ctx, id, ru.RollbackSpec{ClientToken: "back-" + id, Scope: ru.RollbackScope([]string{"", "attempted"}[s.draw(2, "scope"+id)])})
-		back = sum.ID
-		return err
+	err := s.again(func() error {
+		return s.o.asClerk(func(r *ru.Runner) error {
+			sum, err := r.Rollback(s.o.ctx, id, ru.RollbackSpec{ClientToken: "back-" + id, Scope: ru.RollbackScope([]string{"", "attempted"}[s.draw(2, "scope"+id)])})
+			back = sum.ID
+			return err
+		})
 	})
 	if err != nil {
 		if !errors.Is(err, ru.ErrIllegalCommand) && !errors.Is(err, ru.ErrPrecheck) && !passes(err) {

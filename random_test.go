@@ -37,7 +37,7 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 	}
 	begin := time.Now()
 	first := uint64(begin.UnixNano())
-	var played, deaths, commands, foreign atomic.Int64
+	var played, tasks, deaths, commands, foreign atomic.Int64
 	t.Run("schedules", func(t *testing.T) {
 		for worker := range uint64(2) {
 			t.Run(fmt.Sprint(worker), func(t *testing.T) {
@@ -45,6 +45,7 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 				for seed := first + worker; time.Since(begin) < limit && !t.Failed(); seed += 2 {
 					s := playRandom(t, seed)
 					played.Add(1)
+					tasks.Add(int64(s.tasks))
 					deaths.Add(int64(s.deaths))
 					commands.Add(int64(s.commands))
 					if s.foreign {
@@ -54,10 +55,10 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("played %d schedules with %d deaths and %d commands, in %d of them others interfered; the first seed was %d",
-		played.Load(), deaths.Load(), commands.Load(), foreign.Load(), first)
-	if played.Load() < 20 {
-		t.Errorf("played %d schedules", played.Load())
+	t.Logf("played %d schedules with %d tasks besides rollbacks, %d deaths and %d commands, in %d of them others interfered; the first seed was %d",
+		played.Load(), tasks.Load(), deaths.Load(), commands.Load(), foreign.Load(), first)
+	if played.Load() < 20 || tasks.Load() < played.Load()/2 {
+		t.Errorf("played %d schedules with %d tasks", played.Load(), tasks.Load())
 	}
 }
 
@@ -69,6 +70,7 @@ type schedule struct {
 	o        *operator
 	n        int
 	spec     ru.Spec
+	tasks    int
 	deaths   int
 	strikes  int
 	commands int
