@@ -55,6 +55,11 @@ func (l *line) face(change ...func(*aliyun.Config)) fake.Face {
 	if l.wire == nil {
 		return l.cloud
 	}
+	return l.cloud.Front(l.provider(change...))
+}
+
+// provider is one more provider at the other end of the wire.
+func (l *line) provider(change ...func(*aliyun.Config)) *aliyun.Provider {
 	cfg := aliyun.Config{
 		Region: "cn-hangzhou", Credential: credentials.NewStaticAKCredentialsProvider("test-key-id", "secret"), Transport: l.wire.Transport(),
 	}
@@ -65,7 +70,7 @@ func (l *line) face(change ...func(*aliyun.Config)) fake.Face {
 	if err != nil {
 		panic(err)
 	}
-	return l.cloud.Front(p)
+	return p
 }
 
 // face is how a Runner reaches a cloud that nothing else is asked of.
