@@ -60,9 +60,8 @@ func (l *line) face(change ...func(*aliyun.Config)) fake.Face {
 
 // provider is one more provider at the other end of the wire.
 func (l *line) provider(change ...func(*aliyun.Config)) *aliyun.Provider {
-	cfg := aliyun.Config{
-		Region: "cn-hangzhou", Credential: credentials.NewStaticAKCredentialsProvider("test-key-id", "secret"), Transport: l.wire.Transport(),
-	}
+	cfg := aliyun.Config{Region: "cn-hangzhou", Transport: l.wire.Transport()}
+	withSecret("secret")(&cfg)
 	for _, f := range append(slices.Clone(l.change), change...) {
 		f(&cfg)
 	}
@@ -71,6 +70,13 @@ func (l *line) provider(change ...func(*aliyun.Config)) *aliyun.Provider {
 		panic(err)
 	}
 	return p
+}
+
+// withSecret gives a provider an access key.
+func withSecret(secret string) func(*aliyun.Config) {
+	return func(cfg *aliyun.Config) {
+		cfg.Credential = credentials.NewStaticAKCredentialsProvider("test-key-id", secret)
+	}
 }
 
 // face is how a Runner reaches a cloud that nothing else is asked of.

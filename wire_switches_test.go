@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
-
 	"github.com/rollingupgrade/rollingupgrade/fake"
 	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
 	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
@@ -43,9 +41,7 @@ func positions() []position {
 		{of: "fake.CommandMemory", is: "for ever", cloud: func(c *fake.Config) { c.CommandMemory = fake.Forever }},
 		{of: "fake.NoCommandLookup", is: "on", cloud: func(c *fake.Config) { c.NoCommandLookup = true }, lost: true, weak: true},
 		{of: "fake.Seed", is: "7 with jitter and tail", cloud: func(c *fake.Config) { c.Seed, c.Jitter, c.Tail, c.TailFactor = 7, 0.5, 0.1, 4 }},
-		{of: "openapi.Secret", is: "another", wire: func(c *openapi.Config) { c.Secret = "another" }, own: func(c *aliyun.Config) {
-			c.Credential = credentials.NewStaticAKCredentialsProvider("test-key-id", "another")
-		}},
+		{of: "openapi.Secret", is: "another", wire: func(c *openapi.Config) { c.Secret = "another" }, own: withSecret("another")},
 		{of: "openapi.AccessKeys", is: "one", wire: func(c *openapi.Config) { c.AccessKeys = []string{"test-key-id"} }},
 		{of: "openapi.Region", is: "one", wire: func(c *openapi.Config) { c.Region = "cn-hangzhou" }},
 		{of: "openapi.Skew", is: "not checked", wire: func(c *openapi.Config) { c.Skew = -1 }},
