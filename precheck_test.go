@@ -84,7 +84,7 @@ func groupPrechecks() []precheck {
 		{name: "more batches than instances", spec: scriptSpec(9), want: []string{clamped}, says: "9 batches were asked for, there are instances for 4"},
 		{name: "leftovers of an earlier task", setup: leaveBehind, spec: scriptSpec(2, least(1)), want: []string{"warning leftovers_taken_over [i-0001]"}},
 		{name: "provider that cannot inspect", setup: func(b *bed) {
-			b.useProvider(func(f fake.Face) provider.Provider { return struct{ provider.Provider }{f} })
+			b.use(func(f fake.Face) provider.Provider { return struct{ provider.Provider }{f} }, ru.Config{})
 		}, spec: imageSpec(2), want: []string{"warning not_inspected []"}},
 	}
 }
@@ -97,14 +97,6 @@ func leaveBehind(b *bed) {
 	b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverProcess}}))
 	b.runTo(id, ru.StatusCanceled)
 	b.cloud.ClearLog()
-}
-
-// useProvider gives the bed a Runner on a provider that can do less.
-func (b *bed) useProvider(less func(fake.Face) provider.Provider) {
-	b.t.Helper()
-	r, err := ru.New(less(b.line.face()), b.store, ru.Config{})
-	b.ok(err)
-	b.r = r
 }
 
 func memberPrechecks() []precheck {
@@ -176,7 +168,7 @@ func imagePrechecks() []precheck {
 		{name: "configuration after the first batch", spec: imageSpec(2, earlyImage), want: []string{setsImage}, says: "gets the new image after the first batch"},
 		{name: "configuration never", spec: imageSpec(2, keepImage), want: []string{setsImage}, says: "keeps image img-v1"},
 		{name: "configuration that has the image", spec: imageSpec(2, image(fake.DemoOldImage))},
-		{name: "configuration that the provider cannot set", setup: func(b *bed) { b.useProvider(func(f fake.Face) provider.Provider { return inspecting{f, f} }) }, spec: imageSpec(2), want: []string{setsImage}, says: "cannot change"},
+		{name: "configuration that the provider cannot set", setup: func(b *bed) { b.use(func(f fake.Face) provider.Provider { return inspecting{f, f} }, ru.Config{}) }, spec: imageSpec(2), want: []string{setsImage}, says: "cannot change"},
 		{name: "launch template", group: launch, spec: imageSpec(2), want: []string{"warning launch_template []"}, says: "lt-1, which is not changed and still names image img-v1"},
 		{name: "data disks of the configuration lost", group: dataDisks, spec: imageSpec(2), want: []string{"error data_disk_loss []", setsImage}, says: "Consent.DataDiskLoss"},
 		{name: "data disks lost with consent", group: dataDisks, spec: imageSpec(2, func(s *ru.Spec) { s.Consent.DataDiskLoss = true }), want: []string{setsImage, "warning data_disk_loss []"}},

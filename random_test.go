@@ -42,7 +42,7 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 		for worker := range uint64(2) {
 			t.Run(fmt.Sprint(worker), func(t *testing.T) {
 				t.Parallel()
-				for seed := first + worker; time.Since(begin) < limit && !t.Failed(); seed += 2 {
+				for seed := first + worker; (time.Since(begin) < limit || played.Load() < 20) && !t.Failed(); seed += 2 {
 					s := playRandom(t, seed)
 					played.Add(1)
 					tasks.Add(int64(s.tasks))
@@ -57,8 +57,8 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 	})
 	t.Logf("played %d schedules with %d tasks besides rollbacks, %d deaths and %d commands, in %d of them others interfered; the first seed was %d",
 		played.Load(), tasks.Load(), deaths.Load(), commands.Load(), foreign.Load(), first)
-	if played.Load() < 20 || tasks.Load() < played.Load()/2 {
-		t.Errorf("played %d schedules with %d tasks", played.Load(), tasks.Load())
+	if tasks.Load() < played.Load()/2 && !t.Failed() {
+		t.Errorf("%d schedules made %d tasks", played.Load(), tasks.Load())
 	}
 }
 
