@@ -390,7 +390,7 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 		m.event(Event{Kind: EventForeignChange, Cause: ByProvider, InstanceID: i.ID, Batch: i.Batch, Text: "somebody else took it out of Standby"})
 		m.touch(i)
 	case s.Power == provider.Running && !s.DiskReplacing:
-		t.fit, t.tries = true, 0
+		t.fit = true // the tries of the call that comes next go on
 	case s.Power == provider.Stopped && !s.DiskReplacing:
 		m.fail(i, fmt.Errorf("%w: %s is Stopped and cannot go back in service; start it and retry", provider.ErrInvalidState, i.ID))
 	default:
@@ -410,7 +410,7 @@ func (m *machine) meetAgain(i *Instance, s *provider.Instance) {
 // meetForUpdate looks at an instance before the first act of its update: it must still be in Standby.
 func (m *machine) meetForUpdate(i *Instance, s *provider.Instance) {
 	if s.Lifecycle == provider.Standby || i.Underway && (s.Power != provider.Running || s.DiskReplacing) {
-		m.track(i).stood, m.track(i).tries = m.now, 0
+		m.track(i).stood = m.now // the tries of the call that comes next go on
 		return
 	}
 	if m.entering(i) {

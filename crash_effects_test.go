@@ -151,6 +151,7 @@ func (v *invariants) enter(t *shownTask, r *shownRow, e fake.Effect) {
 			continue // others moved it
 		}
 		switch {
+		case o == nil && v.foreign: // others moved it out and in again
 		case o == nil:
 			v.fault("I1: %s is in Standby because of task %s and task %s does not know it", id, task, t.head.ID)
 		case o.Status == ru.InstanceRunning || o.Status == ru.InstanceFailed && o.Mark == "":

@@ -13,9 +13,9 @@ import (
 )
 
 // use makes another provider, on the same cloud and store, the one of the bed's Runner.
-func (b *bed) use(p provider.Provider, cfg ru.Config) {
+func (b *bed) use(other func(f fake.Face) provider.Provider, cfg ru.Config) {
 	b.t.Helper()
-	r, err := ru.New(p, b.store, cfg)
+	r, err := ru.New(other(b.line.face()), b.store, cfg)
 	b.ok(err)
 	b.r = r
 }
@@ -73,14 +73,14 @@ func TestS15_RetryNotOutsideOfStandby(t *testing.T) {
 
 // lateStandby shows Standby only some time after EnterStandby.
 type lateStandby struct {
-	*fake.Cloud
+	fake.Face
 	by time.Duration
 	mu *sync.Mutex
 	at map[string]time.Time
 }
 
 func (c lateStandby) EnterStandby(ctx context.Context, g string, ts []provider.Target) ([]provider.Progress, error) {
-	out, err := c.Cloud.EnterStandby(ctx, g, ts)
+	out, err := c.Face.EnterStandby(ctx, g, ts)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range ts {
@@ -90,7 +90,7 @@ func (c lateStandby) EnterStandby(ctx context.Context, g string, ts []provider.T
 }
 
 func (c lateStandby) Instances(ctx context.Context, g string, ids []string) ([]provider.Instance, error) {
-	out, err := c.Cloud.Instances(ctx, g, ids)
+	out, err := c.Face.Instances(ctx, g, ids)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for n := range out {
@@ -105,7 +105,9 @@ func (c lateStandby) Instances(ctx context.Context, g string, ids []string) ([]p
 func TestS25_N4_LateStandby(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := demoBed(t, 4)
-		b.use(lateStandby{b.cloud, 5 * time.Second, &sync.Mutex{}, map[string]time.Time{}}, ru.Config{})
+		b.use(func(f fake.Face) provider.Provider {
+			return lateStandby{f, 5 * time.Second, &sync.Mutex{}, map[string]time.Time{}}
+		}, ru.Config{})
 		task := b.run(b.create(scriptSpec(2, everything, func(s *ru.Spec) { s.Failure.PerBatch.Instances = 2 })))
 		diff(t, "status", ru.StatusSucceeded, task.Status)
 		diff(t, "in Standby, and listed", len(b.inState(provider.Standby)), len(leftovers(task)))
@@ -114,10 +116,12 @@ func TestS25_N4_LateStandby(t *testing.T) {
 
 // lateProcesses shows suspended processes as they were some time ago.
 type lateProcesses struct {
-	*fake.Cloud
+	fake.Face
 	by  time.Duration
 	mu  *sync.Mutex
 	log *[]suspension
+
+	cloud *fake.Cloud
 }
 
 type suspension struct {
@@ -126,7 +130,7 @@ type suspension struct {
 }
 
 func (c lateProcesses) Group(ctx context.Context, id string) (provider.Group, error) {
-	g, err := c.Cloud.Group(ctx, id)
+	g, err := c.Face.Group(ctx, id)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.Suspended = nil
@@ -141,23 +145,25 @@ func (c lateProcesses) Group(ctx context.Context, id string) (provider.Group, er
 func (c lateProcesses) note(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g, _ := c.GroupView(id)
+	g, _ := c.cloud.GroupView(id)
 	*c.log = append(*c.log, suspension{time.Now(), slices.Clone(g.Suspended)})
 }
 
 func (c lateProcesses) SuspendProcesses(ctx context.Context, id string, ps []provider.Process, callID string) error {
 	defer c.note(id)
-	return c.Cloud.SuspendProcesses(ctx, id, ps, callID)
+	return c.Face.SuspendProcesses(ctx, id, ps, callID)
 }
 
 func (c lateProcesses) ResumeProcesses(ctx context.Context, id string, ps []provider.Process, callID string) error {
 	defer c.note(id)
-	return c.Cloud.ResumeProcesses(ctx, id, ps, callID)
+	return c.Face.ResumeProcesses(ctx, id, ps, callID)
 }
 
 func lateBed(t *testing.T, by time.Duration) *bed {
 	b := demoBed(t, 2)
-	b.use(lateProcesses{b.cloud, by, &sync.Mutex{}, &[]suspension{}}, ru.Config{})
+	b.use(func(f fake.Face) provider.Provider {
+		return lateProcesses{f, by, &sync.Mutex{}, &[]suspension{}, b.cloud}
+	}, ru.Config{})
 	return b
 }
 
@@ -215,7 +221,7 @@ func TestS30_BegunIsKnownToALaterRollback(t *testing.T) {
 }
 
 // slowExit accepts ExitStandby and never gets there.
-type slowExit struct{ *fake.Cloud }
+type slowExit struct{ fake.Face }
 
 func (c slowExit) ExitStandby(_ context.Context, _ string, targets []provider.Target) (out []provider.Progress, _ error) {
 	for _, t := range targets {
@@ -232,7 +238,7 @@ func TestS25_N6_RestoreOfAnAcceptedCallHasALimit(t *testing.T) {
 		id := b.create(scriptSpec(2))
 		b.runTo(id, ru.StatusFailurePaused)
 		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
-		b.use(slowExit{b.cloud}, ru.Config{})
+		b.use(func(f fake.Face) provider.Provider { return slowExit{f} }, ru.Config{})
 		ctx, stop := context.WithTimeout(b.ctx(), 12*time.Hour)
 		defer stop()
 		if err := b.r.Run(ctx, id); err != nil {
@@ -296,10 +302,10 @@ func TestS25_AcceptedRestoresAreNotLost(t *testing.T) {
 }
 
 // forbidden refuses to show the group.
-type forbidden struct{ *fake.Cloud }
+type forbidden struct{ fake.Face }
 
 func (c forbidden) Group(ctx context.Context, id string) (provider.Group, error) {
-	_, _ = c.Cloud.Group(ctx, id) // takes its time
+	_, _ = c.Face.Group(ctx, id) // takes its time
 	return provider.Group{}, provider.ErrPermission
 }
 
@@ -324,7 +330,7 @@ func TestS22_N6_OpeningDoesNotSpin(t *testing.T) {
 		scriptsFail(b, 1, "i-0001")
 		id := b.create(scriptSpec(2))
 		b.runTo(id, ru.StatusFailurePaused)
-		b.use(forbidden{b.cloud}, ru.Config{})
+		b.use(func(f fake.Face) provider.Provider { return forbidden{f} }, ru.Config{})
 		b.cloud.ClearLog()
 		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
 		b.runTo(id, ru.StatusBatchPaused)
@@ -338,7 +344,7 @@ func TestS22_N6_OpeningDoesNotSpin(t *testing.T) {
 type deaf struct{ ru.Store }
 
 // hangs answers EnterStandby only when it is given up.
-type hangs struct{ *fake.Cloud }
+type hangs struct{ fake.Face }
 
 func (c hangs) EnterStandby(ctx context.Context, _ string, _ []provider.Target) ([]provider.Progress, error) {
 	<-ctx.Done()
@@ -349,7 +355,7 @@ func (c hangs) EnterStandby(ctx context.Context, _ string, _ []provider.Target) 
 func TestN6_GraceBoundsTheEndOfRun(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := demoBed(t, 2)
-		r, err := ru.New(hangs{b.cloud}, deaf{b.store}, ru.Config{})
+		r, err := ru.New(hangs{b.line.face()}, deaf{b.store}, ru.Config{})
 		b.ok(err)
 		ctx, stop := context.WithTimeout(b.ctx(), 10*time.Second)
 		defer stop()
@@ -364,7 +370,7 @@ func TestN6_GraceBoundsTheEndOfRun(t *testing.T) {
 // 11b. So it does when something was due meanwhile. Real time: the spinning would stop a bubble's clock.
 func TestN6_GraceBoundsTheEndOfRunWhileSomethingIsDue(t *testing.T) {
 	b := newBed(t, fake.Demo(fake.Instant(), 2), ru.Config{})
-	b.use(hangs{b.cloud}, ru.Config{CallLimit: 3 * time.Second, Grace: 500 * time.Millisecond})
+	b.use(func(f fake.Face) provider.Provider { return hangs{f} }, ru.Config{CallLimit: 3 * time.Second, Grace: 500 * time.Millisecond})
 	id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Task = 300 * time.Millisecond }))
 	ctx, stop := context.WithTimeout(b.ctx(), 200*time.Millisecond)
 	defer stop()
