@@ -50,8 +50,8 @@ type Store interface {
 	Output(ctx context.Context, id, instanceID string) (provider.Output, error)
 
 	// List yields the heads that fit f, newest first: by CreatedAt, to the nanosecond, then by ID, both descending. A task that is there
-	// from the beginning of the listing to its end comes exactly once; one that is created, changed or deleted meanwhile
-	// may come as it was before, as it is after, or not at all. It stops after an error.
+	// from the beginning of the listing to its end, and fits all the time, comes exactly once, as it was at some moment in between; one that is
+	// created or deleted meanwhile may come or not. It stops after an error.
 	List(ctx context.Context, f Filter) iter.Seq2[*Head, error]
 }
 
