@@ -1,9 +1,11 @@
 package rollingupgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -139,24 +141,48 @@ const looks = 8
 
 // look reads what is asked for.
 func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
-	if c.wantGroup {
+	// All at the same time; of several errors that about the group counts.
+	var errs [3]error
+	var ended [3]bool
+	var wait sync.WaitGroup
+	part := func(n int, wanted bool, read func() error) {
+		if ended[n] = !wanted; ended[n] {
+			return
+		}
+		wait.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					errs[n], ended[n] = fmt.Errorf("panic: %v", p), true
+				}
+			}()
+			errs[n] = read()
+			ended[n] = true
+		})
+	}
+	part(0, c.wantGroup, func() error {
 		g, err := r.provider.Group(ctx, group)
-		if err != nil {
-			o.err = err
-			return
-		}
 		o.group = &g
+		return err
+	})
+	part(1, c.wantMembers, func() (err error) {
+		o.members, err = r.provider.Members(ctx, group)
+		return err
+	})
+	part(2, len(c.ids) > 0, func() (err error) {
+		o.instances, err = r.instances(ctx, group, c.ids)
+		return err
+	})
+	wait.Wait()
+	if ended != [3]bool{true, true, true} {
+		runtime.Goexit() // a part was ended from inside, and so is the whole
 	}
-	if c.wantMembers {
-		if o.members, o.err = r.provider.Members(ctx, group); o.err != nil {
-			return
-		}
-	}
-	if len(c.ids) == 0 {
-		return
-	}
-	size := or(r.env.limits.Instances, len(c.ids))
-	parts := make([][]provider.Instance, (len(c.ids)-1)/size+1)
+	o.err = cmp.Or(errs[0], errs[1], errs[2])
+}
+
+// instances reads instances by ID, in as many pages as it takes.
+func (r *Runner) instances(ctx context.Context, group string, ids []string) (all []provider.Instance, err error) {
+	size := or(r.env.limits.Instances, len(ids))
+	parts := make([][]provider.Instance, (len(ids)-1)/size+1)
 	var g errgroup.Group
 	g.SetLimit(looks)
 	for n := range parts {
@@ -166,16 +192,17 @@ func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
 					err = fmt.Errorf("panic: %v", p)
 				}
 			}()
-			parts[n], err = r.provider.Instances(ctx, group, c.ids[n*size:min((n+1)*size, len(c.ids))])
+			parts[n], err = r.provider.Instances(ctx, group, ids[n*size:min((n+1)*size, len(ids))])
 			return err
 		})
 	}
-	if o.err = g.Wait(); o.err != nil {
-		return
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	for _, p := range parts {
-		o.instances = append(o.instances, p...)
+		all = append(all, p...)
 	}
+	return all, nil
 }
 
 // hook calls a hook.

@@ -21,13 +21,14 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth = 0.80 // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
-	mostLost  = 0.05 // no instance waits longer for a look than this share of its own time
-	manyLost  = 7    // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost = 0.03 // the same while nothing is known of a phase
-	nearly    = 0.01 // brackets are not made narrower than this share
-	broadFrom = 1.3  // times vary if their mean is so many times the least
-	broadN    = 5    // and so many are known
+	lookWorth = 0.80                  // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	mostLost  = 0.05                  // no instance waits longer for a look than this share of its own time
+	manyLost  = 7                     // how much more of it may be lost while all are at work: the batch takes as long as the last ones
+	firstLost = 0.03                  // the same while nothing is known of a phase
+	slack     = 60 * time.Millisecond // a look takes its time, and the pages of its answer are not of one moment
+	nearly    = 0.01                  // brackets are not made narrower than this share
+	broadFrom = 1.3                   // times vary if their mean is so many times the least
+	broadN    = 5                     // and so many are known
 )
 
 // learn notes how long the row's phase took, as seen by a call of that time, and that the next one begins.
@@ -40,7 +41,10 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 		}
 		l, seen := m.t.Learned[t.phase]
 		if !seen || d < l.Min {
-			l.Min, l.Not = d, min(t.not, d)
+			if l.Not >= d { // this one is faster than all before, or the answer was a mixed one
+				l.Not = d * 9 / 10
+			}
+			l.Min, l.Not = d, max(l.Not, min(t.not, d))
 		}
 		l.N++
 		l.Mean += (d - l.Mean) / time.Duration(l.N)
@@ -61,7 +65,7 @@ func (l PhaseTime) first(waited time.Duration) time.Duration {
 	if half := l.Not + (l.Min-l.Not)/2; half > waited && l.Min-l.Not > max(200*time.Millisecond, time.Duration(nearly*float64(l.Min))) {
 		return half
 	}
-	return l.Min
+	return l.Min + slack + l.Min/500
 }
 
 // scheduleLook plans when to ask for the row's update again, after a call has shown that it goes on.
