@@ -21,14 +21,15 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth = 0.80                  // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
-	mostLost  = 0.05                  // no instance waits longer for a look than this share of its own time
-	manyLost  = 7                     // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost = 0.03                  // the same while nothing is known of a phase
-	slack     = 60 * time.Millisecond // a look takes its time, and the pages of its answer are not of one moment
-	nearly    = 0.01                  // brackets are not made narrower than this share
-	broadFrom = 1.3                   // times vary if their mean is so many times the least
-	broadN    = 5                     // and so many are known
+	lookWorth = 0.80                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
+	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
+	firstLost = 0.03                   // the same while nothing is known of a phase
+	soonest   = 250 * time.Millisecond // between two looks, where it is known when the end comes
+	slack     = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
+	nearly    = 0.01                   // brackets are not made narrower than this share
+	broadFrom = 1.3                    // times vary if their mean is so many times the least
+	broadN    = 5                      // and so many are known
 )
 
 // learn notes how long the row's phase took, as seen by a call of that time, and that the next one begins.
@@ -93,8 +94,8 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 			m.touchHead()
 		}
 		t.nextAt, t.hunted = later(t.since, l.first(waited)), false
-		if t.nextAt.Before(t.notBefore) {
-			t.nextAt = t.notBefore
+		if soon := m.now.Add(min(p.Wait, soonest)); t.nextAt.Before(soon) {
+			t.nextAt = soon
 		}
 		return
 	}

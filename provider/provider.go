@@ -154,7 +154,8 @@ type Progress struct {
 	// Phase is a short word for what is being waited for ("stopping", "replacing"). The
 	// Runner learns how long each phase takes.
 	Phase string
-	// Wait is how long it is not worth asking again; zero leaves it to the Runner.
+	// Wait is how long it is not worth asking again; zero leaves it to the Runner. One that has learnt how long the
+	// phase takes may ask sooner.
 	Wait time.Duration
 	// Stopped says that the update has (or may have) stopped the instance and has not yet
 	// started it again.

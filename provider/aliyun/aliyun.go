@@ -34,7 +34,7 @@ type Config struct {
 	// ExitStandby answer when the load balancers have been changed.
 	Timeout time.Duration
 
-	// Poll is how long it is not worth looking again at what is under way. Zero means 250 ms, and for orders that do not
+	// Poll is how long it is not worth looking again at what is under way. Zero means 1 s, and for orders that do not
 	// show yet 3 to 10 s; the Runner looks when it is worth it.
 	Poll time.Duration
 

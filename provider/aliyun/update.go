@@ -9,10 +9,10 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
-// How long it is not worth looking again: at what is shown to be under way (the Runner learns when it is worth it; the service advises
-// against looking every second, which it does not), and at what was ordered and does not show yet.
+// How long it is not worth looking again: at what is shown to be under way (the service advises against more than a call in 1 to 2 s; the
+// Runner learns when it is worth it), and at what was ordered and does not show yet.
 const (
-	waitShown   = 250 * time.Millisecond
+	waitShown   = time.Second
 	waitStop    = 5 * time.Second
 	waitReplace = 10 * time.Second
 	waitStart   = 5 * time.Second
