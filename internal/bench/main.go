@@ -81,5 +81,8 @@ func run(t *testing.T, args []string, out io.Writer) error {
 // measure plays a scenario in simulated time.
 func measure(t *testing.T, s scenario, seed uint64) (r row, err error) {
 	synctest.Test(t, func(t *testing.T) { r, err = play(t.Context(), s, seed) })
+	if err == nil {
+		synctest.Test(t, func(t *testing.T) { err = r.cost(t.Context(), s, seed) })
+	}
 	return r, err
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"syscall"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+)
+
+// cost plays a scenario on a thin cloud and notes what the library takes: CPU for an instance's whole life, and
+// the memory that is live in the middle of the task, the memory store's included. It must run in a testing/synctest bubble, and alone.
+func (r *row) cost(ctx context.Context, s scenario, seed uint64) error {
+	cloud := newThin(s, seed)
+	empty := heap()
+	middle := (s.Batches + 1) / 2
+	var live int64
+	var aside time.Duration // CPU for measuring
+	hooks := ru.Hooks{AfterBatch: func(_ context.Context, _ ru.Summary, b ru.Batch) (ru.Decision, error) {
+		if b.Number == middle {
+			began := cpu()
+			live = heap() - empty
+			aside = cpu() - began
+		}
+		return "", nil
+	}}
+	runner, err := ru.New(cloud, ru.NewMemoryStore(), ru.Config{Parallel: parallel, ParallelTotal: parallel, Hooks: hooks})
+	if err != nil {
+		return err
+	}
+	began := cpu()
+	task, err := runner.Create(ctx, s.spec())
+	if err != nil {
+		return err
+	}
+	if err := runner.Run(ctx, task.ID); err != nil {
+		return err
+	}
+	took := cpu() - began - aside
+	t, err := runner.Get(ctx, task.ID)
+	if err != nil {
+		return err
+	}
+	if t.Status != ru.StatusSucceeded {
+		return fmt.Errorf("%s, thin: task is %s: %s", s.name(), t.Status, t.Reason)
+	}
+	r.CPU, r.Heap = float64(took.Microseconds())/float64(s.N), live
+	return nil
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // not that much
+}
+
+// cpu is what the process has used so far.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
