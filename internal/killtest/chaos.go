@@ -40,6 +40,7 @@ type killer struct {
 
 // run strikes until ctx is done.
 func (k *killer) run(ctx context.Context) {
+	pause(ctx, k.every)
 	pause(ctx, time.Second)
 	for n := 0; ctx.Err() == nil; n++ {
 		switch draw := k.chance.IntN(100); {

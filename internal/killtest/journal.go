@@ -50,7 +50,7 @@ type journal struct {
 	calls   map[string]string    // task by side effect, as far as it is in the record
 	ofGroup map[string]string    // the group-level side effect in the record, by group
 	leases  map[string]time.Time // when the last renewal began, by task
-	unsure  map[string]func()    // what to note if a save turns out to have succeeded, by nonce
+	unsure  map[string]func()    // what to note if a save turns out to have succeeded, by task and nonce
 }
 
 func newJournal(s ru.Store, set *settings) (*journal, error) {
@@ -149,7 +149,7 @@ func (j *journal) Save(ctx context.Context, c ru.Change) error {
 	case errors.Is(err, ru.ErrVersionConflict), errors.Is(err, ru.ErrTaskNotFound), errors.Is(err, ru.ErrGroupBusy):
 	default:
 		j.mu.Lock()
-		j.unsure[head.Nonce] = done
+		j.unsure[head.ID+head.Nonce] = done
 		j.mu.Unlock()
 	}
 	return err
@@ -210,8 +210,8 @@ func (j *journal) Load(ctx context.Context, id string) (*ru.Task, error) {
 
 func (j *journal) settle(h *ru.Head) {
 	j.mu.Lock()
-	done := j.unsure[h.Nonce]
-	delete(j.unsure, h.Nonce)
+	done := j.unsure[h.ID+h.Nonce]
+	delete(j.unsure, h.ID+h.Nonce)
 	j.mu.Unlock()
 	if done != nil {
 		done()

@@ -185,6 +185,7 @@ func (w *witness) beside(e *effect, out map[string]*effect) {
 
 // judgeProcesses holds S14: while anything is done to an instance all processes are suspended, and what the user had suspended is never resumed.
 func (w *witness) judgeProcesses() {
+	resumed := map[string]bool{} // tasks
 	users, suspended := map[string][]provider.Process{}, map[string]map[provider.Process]bool{}
 	for _, c := range w.round.scenes {
 		users[c.spec.GroupID] = c.suspended
@@ -204,7 +205,11 @@ func (w *witness) judgeProcesses() {
 				}
 				now[p] = e.Action == "SuspendProcesses"
 			}
-		case e.InstanceID != "":
+			if e.task != nil && e.Action == "ResumeProcesses" {
+				resumed[e.task.ID] = true
+			}
+		case e.InstanceID == "", e.name != nil && e.name.Ended && resumed[e.task.ID]: // a restore of what the task had left at its end
+		default:
 			for _, p := range provider.Processes() {
 				if !now[p] {
 					w.fault("S14: %s in %s while %s is not suspended", e, e.GroupID, p)

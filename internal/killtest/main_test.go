@@ -16,8 +16,10 @@ import (
 )
 
 var (
-	long = flag.Bool("kill.long", false, "at least 200 kills and 50 freezes, and a kill during each kind of operation; some minutes")
-	seed = flag.Uint64("kill.seed", uint64(time.Now().UnixNano()%1e9), "decides when processes are killed and frozen")
+	long  = flag.Bool("kill.long", false, "at least 200 kills and 50 freezes, and a kill during each kind of operation; some minutes")
+	every = flag.Duration("kill.every", 0, "time between two strokes, on the average")
+	keep  = flag.String("kill.dir", "", "`folder` in which the journals and logs of a round stay in which something does not hold")
+	seed  = flag.Uint64("kill.seed", uint64(time.Now().UnixNano()%1e9), "decides when processes are killed and frozen")
 )
 
 func openBolt(_ context.Context, address string) (ru.Store, func() error, error) {
@@ -40,6 +42,12 @@ func TestKilledOnBolt(t *testing.T) {
 	cfg := killtest.Config{
 		Name: "boltstore", Open: openBolt, Processes: 1, Seed: *seed, Dir: t.TempDir(), Every: 1500 * time.Millisecond, Out: os.Stderr,
 		Address: func(_ context.Context, dir string) (string, error) { return filepath.Join(dir, "tasks.db"), nil },
+	}
+	if *keep != "" {
+		cfg.Dir = *keep
+	}
+	if *every > 0 {
+		cfg.Every = *every
 	}
 	if *long {
 		cfg.Kills, cfg.Freezes, cfg.AllKinds = 200, 50, true

@@ -51,9 +51,8 @@ func newReport(cfg Config) *Report {
 	}
 }
 
-// add judges a round and adds it.
+// add adds a round.
 func (r *Report) add(w *witness) {
-	w.judge()
 	r.Rounds++
 	for _, o := range w.round.crew.outages {
 		during := o.during

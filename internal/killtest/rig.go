@@ -33,7 +33,7 @@ type Config struct {
 	// in flight at no kill yet, another round begins with tasks of its own. Zero: one round.
 	Kills, Freezes int
 	AllKinds       bool
-	// Dir is for files; it must exist.
+	// Dir is for files; it must exist. The files of a round in which something does not hold stay there.
 	Dir string
 	// Out gets a line for each round; may be nil.
 	Out io.Writer
@@ -106,7 +106,6 @@ func (cfg *Config) round(ctx context.Context, seed uint64, forget bool, strike f
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)                                  //nolint:errcheck // it is temporary
 	log, err := os.Create(filepath.Join(dir, "workers.log")) //nolint:gosec // the rig's own
 	if err != nil {
 		return nil, err
@@ -139,7 +138,14 @@ func (cfg *Config) round(ctx context.Context, seed uint64, forget bool, strike f
 		text, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("seed %d: %w\n%s", seed, err, tail(text))
 	}
-	return r.gather(ctx, cfg, dir)
+	w, err := r.gather(ctx, cfg, dir)
+	if err != nil {
+		return nil, err
+	}
+	if w.judge(); len(w.violations)+len(r.crew.problems) == 0 {
+		err = os.RemoveAll(dir)
+	}
+	return w, err
 }
 
 func tail(text []byte) []byte { return text[max(0, len(text)-4000):] }

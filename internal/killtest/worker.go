@@ -72,7 +72,7 @@ func newRunner(s *settings, j *journal) (*ru.Runner, error) {
 	}
 	return ru.New(&stamped{cloud, j}, j.store(), ru.Config{
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("process", s.Name),
-		Owner:  s.Name, Tasks: s.Tasks, MaxWait: time.Second,
+		Owner:  s.Name, Tasks: s.Tasks, MaxWait: 400 * time.Millisecond,
 		Lease: s.Timing.Lease, Renew: s.Timing.Renew, CallLimit: s.Timing.CallLimit, Margin: s.Timing.Margin, Poll: s.Timing.Poll,
 		TokenTrust: s.Timing.TokenTrust, Lookup: s.Timing.Lookup, Grace: s.Timing.Grace,
 		Backoff: func() backoff.BackOff {

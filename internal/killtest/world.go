@@ -14,7 +14,7 @@ import (
 const (
 	oldImage, newImage = "img-v1", "img-v2"
 	oldData, newData   = "b2xk", "bmV3" // user data
-	speed              = 120            // of the cloud
+	speed              = 400            // of the cloud
 )
 
 // An ending is what the operator does with an upgrade.
@@ -50,10 +50,11 @@ func draw(s *settings) []scene {
 		group := fmt.Sprintf("asg-%03d", n+1)
 		c.ending = endings[n%len(endings)]
 		c.spec = ru.Spec{
-			GroupID: group, Batches: ru.InBatches(2 + chance.IntN(3)), ClientToken: fmt.Sprintf("up-%d-%s", s.Seed, group), MinInService: -1,
+			GroupID: group, Batches: ru.InBatches(2 + chance.IntN(4)/3), ClientToken: fmt.Sprintf("up-%d-%s", s.Seed, group), MinInService: -1,
 			Update: ru.Image(newImage), Rollback: ru.Image(oldImage),
 		}
-		if n%5 >= 3 {
+		if n%7 >= 4 {
+			c.spec.Batches = ru.InBatches(2 + chance.IntN(4))
 			c.spec.Update, c.spec.Rollback = ru.Script(provider.Shell, "upgrade"), ru.Script(provider.Shell, "downgrade")
 		}
 		c.spec.Pause.Mode = []ru.PauseMode{ru.PauseNever, ru.PauseNever, ru.PauseFirstBatch, ru.PauseEveryBatch}[chance.IntN(4)]
@@ -66,7 +67,10 @@ func draw(s *settings) []scene {
 		if chance.IntN(5) == 0 {
 			c.spec.Drain = 50 * time.Millisecond
 		}
-		c.cancelAfter = time.Duration(chance.Int64N(int64(8 * time.Second)))
+		c.cancelAfter = time.Duration(chance.Int64N(int64(6 * time.Second)))
+		if c.spec.Update.Script != nil {
+			c.cancelAfter /= 3
+		}
 		switch chance.IntN(4) {
 		case 0:
 			c.suspended = []provider.Process{provider.AlarmNotification}
@@ -87,7 +91,7 @@ func draw(s *settings) []scene {
 // newCloud makes the world of the scenes.
 func newCloud(s *settings) *fake.Cloud {
 	cfg := fake.Config{
-		Speed: speed,
+		Speed: speed, Steps: fake.Steps{Script: 2 * time.Minute},
 		Latency: fake.Latency{
 			Read: 2 * speed * time.Millisecond, Write: 25 * speed * time.Millisecond,
 			Standby: 50 * speed * time.Millisecond, Replace: 30 * speed * time.Millisecond,
