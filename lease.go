@@ -49,7 +49,7 @@ func (r *Runner) acquire(ctx context.Context, taskID string, wait bool) (*driver
 			return nil, ErrNewerSchema
 		}
 		if w.expired(&h.Lease, r.cfg.Margin, r.life()) && r.claim(taskID) {
-			d, err := r.take(ctx, taskID)
+			d, err := r.take(ctx, taskID, h.Lease)
 			if err == nil {
 				return d, nil
 			}
@@ -99,8 +99,9 @@ func (r *Runner) wake(taskID string) {
 	}
 }
 
-// take saves the lease and returns the driver. It returns ErrVersionConflict if somebody else was first.
-func (r *Runner) take(ctx context.Context, taskID string) (*driver, error) {
+// take saves the lease and returns the driver. It returns ErrVersionConflict if somebody else was first. seen is the lease that
+// was found to be free or over: what the record holds by now may be another's, and alive.
+func (r *Runner) take(ctx context.Context, taskID string, seen Lease) (*driver, error) {
 	r.mu.Lock()
 	woken := r.driving[taskID]
 	r.mu.Unlock()
@@ -108,6 +109,9 @@ func (r *Runner) take(ctx context.Context, taskID string) (*driver, error) {
 	t, err := r.load(ctx, taskID)
 	if err != nil {
 		return nil, err
+	}
+	if t.Lease.Owner != "" && t.Lease != seen {
+		return nil, ErrVersionConflict
 	}
 	d := &driver{
 		r: r, start: start, woken: woken, gone: make(chan struct{}), results: make(chan *outcome),

@@ -72,7 +72,7 @@ func (s *server) round(ctx context.Context) (time.Duration, error) {
 		if !w.expired(&h.Lease, s.r.cfg.Margin, s.r.life()) || !s.r.claim(h.ID) {
 			continue
 		}
-		s.start(ctx, h.ID)
+		s.start(ctx, h.ID, h.Lease)
 	}
 	for id := range s.watches {
 		if !seen[id] && s.free() { // a full server has not seen all
@@ -94,13 +94,13 @@ func (s *server) add(n int) {
 	s.mu.Unlock()
 }
 
-// start drives a claimed task in a goroutine.
-func (s *server) start(ctx context.Context, taskID string) {
+// start drives a claimed task in a goroutine. seen is the lease that is over.
+func (s *server) start(ctx context.Context, taskID string, seen Lease) {
 	s.add(1)
 	s.tasks.Go(func() {
 		defer s.poke()
 		defer s.add(-1)
-		d, err := s.r.take(ctx, taskID)
+		d, err := s.r.take(ctx, taskID, seen)
 		if err != nil {
 			s.r.release(taskID)
 			if !errors.Is(err, ErrVersionConflict) && ctx.Err() == nil {
