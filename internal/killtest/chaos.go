@@ -44,11 +44,11 @@ func (k *killer) run(ctx context.Context) {
 	pause(ctx, time.Second)
 	for n := 0; ctx.Err() == nil; n++ {
 		switch draw := k.chance.IntN(100); {
-		case draw < 10:
+		case draw < 9:
 			k.freeze(ctx, "long freeze", k.lease+k.between(300*time.Millisecond, 3*time.Second))
-		case draw < 22:
+		case draw < 24:
 			k.freeze(ctx, "short freeze", k.between(50*time.Millisecond, k.lease/2))
-		case draw < 28:
+		case draw < 30:
 			if p := k.crew.victim("", k.chance.IntN(100)); p != nil {
 				k.crew.note(outage{kind: "graceful end", process: p.name})
 				k.crew.finish(p)

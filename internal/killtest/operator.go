@@ -30,7 +30,7 @@ var errNotNow = errors.New("not legal now")
 
 const (
 	answerLimit = 2 * time.Second
-	glance      = 150 * time.Millisecond
+	glance      = 200 * time.Millisecond
 )
 
 // watch keeps what the store shows of all tasks, until ctx is done.

@@ -26,7 +26,8 @@ type Report struct {
 
 	Tasks, Upgrades, Rollbacks, Canceled, Restores int
 	Statuses                                       map[ru.Status]int
-	Commands, Repeated                             int
+	// Repeated are sendings of a command beyond the first one, Elsewhere commands that were carried out in another process than the task's driver.
+	Commands, Repeated, Elsewhere int
 	Effects, Requests                              int
 	Actions                                        map[string]int
 	// Silent are the times from the last save of an owner that had fallen silent to the first one of the next, Handed those
@@ -95,6 +96,7 @@ func (r *Report) add(w *witness) {
 	}
 	o := w.round.operator
 	r.Commands, r.Repeated, r.Canceled, r.Restores = r.Commands+o.given, r.Repeated+o.repeated, r.Canceled+o.canceled, r.Restores+o.restores
+	r.Elsewhere += w.elsewhere
 	r.Effects += len(w.effects)
 	r.Requests += len(w.testimony.Requests)
 	for _, e := range w.effects {
@@ -103,7 +105,8 @@ func (r *Report) add(w *witness) {
 	r.Silent, r.Handed = append(r.Silent, w.silent...), append(r.Handed, w.handed...)
 	r.MostTasks, r.TaskLimit = max(r.MostTasks, w.mostTasks), w.round.set.Tasks
 	for _, q := range w.late {
-		text := fmt.Sprintf("%s %s %s %v, %s after its lease, answered %d", q.Process, q.Action, q.Group, q.Instances, time.Duration(q.Arrived-q.Lease).Round(time.Millisecond), q.Status)
+		text := fmt.Sprintf("%s %s %s %v, sent %s and come in %s after the end of its lease, frozen: %t, answered %d", q.Process, q.Action, q.Group, q.Instances,
+			time.Duration(q.Sent-q.Lease).Round(time.Millisecond), time.Duration(q.Arrived-q.Lease).Round(time.Millisecond), q.frozen, q.Status)
 		r.Late = append(r.Late, text)
 		for _, h := range q.harm {
 			r.LateEffects = append(r.LateEffects, text+": "+h)
@@ -130,7 +133,7 @@ func (r *Report) Print(out io.Writer) {
 	line("take-overs", "%d after silence (%s), %d after hand-back (%s)", len(r.Silent), spread(r.Silent), len(r.Handed), spread(r.Handed))
 	line("tasks", "%d: %d upgrades, %d rollbacks; %d cancels, %d restores; %v", r.Tasks, r.Upgrades, r.Rollbacks, r.Canceled, r.Restores, r.Statuses)
 	line("tasks at a time", "at most %d of %d in one process", r.MostTasks, r.TaskLimit)
-	line("commands", "%d, sent again %d times", r.Commands, r.Repeated)
+	line("commands", "%d, sent again %d times; %d saved by another process than the driver's", r.Commands, r.Repeated, r.Elsewhere)
 	line("side effects", "%d of %d calls", r.Effects, r.Requests)
 	line("unknown outcomes", "%d", r.Unknown)
 	line("late calls", "%d of frozen processes, %d with an effect, %d rules broken by them", len(r.Late), len(r.LateEffects), len(r.Harm))
@@ -145,7 +148,7 @@ func (r *Report) Print(out io.Writer) {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\n", k, r.Actions[k], r.During[k], r.DuringFreeze[k], r.Aimed[k])
 	}
 	_ = t.Flush()
-	for title, all := range map[string][]string{"late call": r.LateEffects, "harm of late calls": r.Harm, "VIOLATION": r.Violations} {
+	for title, all := range map[string][]string{"late call": r.Late, "effect of a late call": r.LateEffects, "harm of late calls": r.Harm, "VIOLATION": r.Violations} {
 		for n, v := range all {
 			if n == 40 {
 				fmt.Fprintf(out, "%s: %d more\n", title, len(all)-n)

@@ -112,7 +112,7 @@ func (cfg *Config) round(ctx context.Context, seed uint64, forget bool, strike f
 	}
 	defer log.Close() //nolint:errcheck // it is read before
 	r := &round{set: settings{Seed: seed, Groups: cfg.Groups, Instances: cfg.Instances, Forget: forget, Timing: timing(forget)}}
-	r.set.Tasks = max(1, cfg.Groups*6/10/max(1, cfg.Processes-1))
+	r.set.Tasks = max(1, cfg.Groups*2/5)
 	if cfg.Processes == 1 {
 		r.set.Tasks = cfg.Groups * 8 / 10
 	}

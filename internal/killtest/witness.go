@@ -30,6 +30,7 @@ type witness struct {
 	silent     []time.Duration // take-overs from owners that had fallen silent
 	handed     []time.Duration // take-overs from owners that had given the lease back
 	mostTasks  int
+	elsewhere  int // commands that were carried out in another process than the driver's
 }
 
 // An effect is what happened in the cloud, and because of which request and which side effect of which task.
@@ -95,38 +96,44 @@ func (w *witness) index() {
 func (w *witness) judgeSaves() {
 	for _, id := range w.order {
 		var last, owner *entry
+		known := true // a process that is killed right after a save has not written it down
 		for _, e := range w.saves[id] {
 			if last != nil && last.Version == e.Version {
 				w.fault("N3: version %d of %s was saved by %s and by %s", e.Version, id, last.Process, e.Process)
 			}
+			known = known && (last == nil || e.Version == last.Version+1)
 			last = e
 			if e.Owner == "" {
+				if owner != nil && owner.Process != e.Process {
+					w.elsewhere++
+				}
 				continue
 			}
 			if owner != nil {
-				w.handOver(id, owner, e)
+				w.handOver(id, owner, e, known)
 			}
-			owner = e
+			owner, known = e, true
 		}
 	}
 	w.judgeLoad()
 }
 
-func (w *witness) handOver(id string, was, is *entry) {
+// handOver compares two saves of drivers that follow each other. known says that no other save was in between.
+func (w *witness) handOver(id string, was, is *entry, known bool) {
 	set := &w.round.set
 	switch {
 	case is.Fence < was.Fence:
 		w.fault("N3: %s saved %s with fence %d after %s had with fence %d", is.Process, id, is.Fence, was.Process, was.Fence)
 	case is.Fence == was.Fence && is.Process != was.Process:
 		w.fault("N3: %s and %s both saved %s with fence %d", is.Process, was.Process, id, is.Fence)
-	case is.Fence == was.Fence:
+	case is.Fence == was.Fence, !known:
 	case was.Gave && was.Runnable:
 		w.handed = append(w.handed, is.SavedAt.Sub(was.SavedAt))
 	case was.Gave: // it waited for the operator
 	default:
 		d := time.Duration(is.At - was.At)
 		w.silent = append(w.silent, d)
-		if is.Process != was.Process && w.round.shared() && is.Fence == was.Fence+1 && d < set.Timing.Lease {
+		if is.Process != was.Process && w.round.shared() && d < set.Timing.Lease {
 			w.fault("N3: %s took %s over %s after the last save of %s", is.Process, id, d, was.Process)
 		}
 	}
@@ -172,15 +179,20 @@ func (w *witness) judgeRequests() {
 			w.fault("N2: %s sent %s %s %v under a name that was not yet saved", q.Process, q.Action, q.Group, q.Instances)
 			continue
 		}
-		over := w.overtaken(q)
-		if q.late = q.Lease > 0 && q.Arrived > q.Lease || over; !q.late {
+		taken := w.overtaken(q)
+		if q.late = q.Arrived > q.Lease || taken != 0; !q.late {
 			continue
 		}
 		for _, o := range w.round.crew.outages {
 			q.frozen = q.frozen || o.process == q.Process && o.to != 0 && o.to > q.Lease-int64(w.round.set.Timing.Lease) && o.from < q.Arrived
 		}
-		if !q.frozen {
-			w.fault("N3: %s, which was not frozen, sent %s %s %v %s after its lease", q.Process, q.Action, q.Group, q.Instances, time.Duration(q.Arrived-q.Lease))
+		what := fmt.Sprintf("%s %s %v of %s", q.Action, q.Group, q.Instances, q.Task)
+		switch {
+		case taken != 0 && taken < q.Lease:
+			w.fault("N3: somebody took the task %s before the lease of %s was over, which sent %s", time.Duration(q.Lease-taken), q.Process, what)
+			continue
+		case !q.frozen && q.Sent > q.Lease:
+			w.fault("N3: %s, which was not frozen, sent %s %s after the end of its lease", q.Process, what, time.Duration(q.Sent-q.Lease))
 			continue
 		}
 		w.late = append(w.late, q)
@@ -190,23 +202,20 @@ func (w *witness) judgeRequests() {
 	}
 }
 
-// overtaken reports whether somebody else had the task when a request came in.
-func (w *witness) overtaken(q *request) bool {
+// overtaken says when somebody else had taken the task, if he had when a request came in.
+func (w *witness) overtaken(q *request) int64 {
 	var fence int64
 	for _, e := range w.saves[q.Task] {
-		if e.Owner == "" {
-			continue
-		}
-		if e.Process == q.Process && e.At <= q.Sent {
+		if e.Owner != "" && e.Process == q.Process && e.At <= q.Sent {
 			fence = e.Fence
 		}
 	}
 	for _, e := range w.saves[q.Task] {
 		if e.Owner != "" && e.Process != q.Process && e.Fence > fence && e.At < q.Arrived {
-			return true
+			return e.At
 		}
 	}
-	return false
+	return 0
 }
 
 // attribute finds the request and the side effect of each effect.

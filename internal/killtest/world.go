@@ -69,7 +69,7 @@ func draw(s *settings) []scene {
 		}
 		c.cancelAfter = time.Duration(chance.Int64N(int64(6 * time.Second)))
 		if c.spec.Update.Script != nil {
-			c.cancelAfter /= 3
+			c.cancelAfter = 1500*time.Millisecond + c.cancelAfter/3 // while a script is at work, with some luck
 		}
 		switch chance.IntN(4) {
 		case 0:
@@ -91,7 +91,7 @@ func draw(s *settings) []scene {
 // newCloud makes the world of the scenes.
 func newCloud(s *settings) *fake.Cloud {
 	cfg := fake.Config{
-		Speed: speed, Steps: fake.Steps{Script: 2 * time.Minute},
+		Speed: speed, Steps: fake.Steps{Script: 5 * time.Minute},
 		Latency: fake.Latency{
 			Read: 2 * speed * time.Millisecond, Write: 25 * speed * time.Millisecond,
 			Standby: 50 * speed * time.Millisecond, Replace: 30 * speed * time.Millisecond,

@@ -1,0 +1,78 @@
+package sqltest_test
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/internal/killtest"
+	"github.com/rollingupgrade/rollingupgrade/store/sqlstore"
+)
+
+var (
+	killLong = flag.Bool("kill.long", false, "at least 200 kills and 50 freezes, and a kill during each kind of operation; some minutes")
+	killDir  = flag.String("kill.dir", "", "`folder` in which the journals and logs of a round stay in which something does not hold")
+	killSeed = flag.Uint64("kill.seed", uint64(time.Now().UnixNano()%1e9), "decides when processes are killed and frozen")
+)
+
+// openKilled opens the store of an address with the prefix of its tables in front.
+func openKilled(_ context.Context, address string) (ru.Store, func() error, error) {
+	prefix, dsn, _ := strings.Cut(address, " ")
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		return nil, nil, err
+	}
+	db.SetMaxOpenConns(10)
+	db.SetMaxIdleConns(10)
+	s, err := sqlstore.New(db, sqlstore.PostgreSQL, sqlstore.Options{Prefix: prefix, Timeout: 2 * time.Second})
+	return s, db.Close, err
+}
+
+// killConfig is for three processes on tables of their own for each round.
+func killConfig(t *testing.T) killtest.Config {
+	t.Helper()
+	if !killtest.Supported {
+		t.Skip("processes cannot be frozen here")
+	}
+	d := databases[1]
+	address := d.address(t)
+	db := d.open(t, address)
+	cfg := killtest.Config{
+		Name: "PostgreSQL", Open: openKilled, Processes: 3, Seed: *killSeed, Dir: t.TempDir(), Every: 1800 * time.Millisecond, Out: os.Stderr,
+		Address: func(context.Context, string) (string, error) {
+			return d.tables(t, db).Prefix + " " + address, nil
+		},
+	}
+	if *killDir != "" {
+		cfg.Dir = *killDir
+	}
+	return cfg
+}
+
+func hold(t *testing.T, r *killtest.Report, err error) {
+	t.Helper()
+	fmt.Fprintln(os.Stderr)
+	r.Print(os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Violations) > 0 {
+		t.Errorf("%d violations; -kill.seed=%d", len(r.Violations), r.Seed)
+	}
+}
+
+// Three processes that are killed and frozen at random moments lose nothing and double nothing.
+func TestKilled(t *testing.T) {
+	cfg := killConfig(t)
+	if *killLong {
+		cfg.Kills, cfg.Freezes, cfg.AllKinds = 200, 50, true
+	}
+	r, err := killtest.Run(t.Context(), cfg)
+	hold(t, r, err)
+}
