@@ -57,6 +57,7 @@ func (k *killer) run(ctx context.Context) {
 			k.kill(ctx)
 		}
 		pause(ctx, k.between(0, 2*k.every))
+		k.every += k.every / 40
 	}
 }
 

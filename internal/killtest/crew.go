@@ -115,6 +115,20 @@ func (c *crew) victim(name string, n int) *process {
 	return all[n%len(all)]
 }
 
+// await waits for the worker of a slot; nil if ctx is done before there is one.
+func (c *crew) await(ctx context.Context, slot int) *process {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		p := c.slots[slot]
+		c.mu.Unlock()
+		if p != nil {
+			return p
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	return nil
+}
+
 // kill kills a worker, and returns when.
 func (c *crew) kill(p *process) int64 {
 	c.mu.Lock()

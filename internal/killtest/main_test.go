@@ -2,25 +2,18 @@ package killtest_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/rollingupgrade/rollingupgrade/internal/killtest"
-
 	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/internal/killtest"
 	"github.com/rollingupgrade/rollingupgrade/store/boltstore"
 )
 
-var (
-	long  = flag.Bool("kill.long", false, "at least 200 kills and 50 freezes, and a kill during each kind of operation; some minutes")
-	every = flag.Duration("kill.every", 0, "time between two strokes, on the average")
-	keep  = flag.String("kill.dir", "", "`folder` in which the journals and logs of a round stay in which something does not hold")
-	seed  = flag.Uint64("kill.seed", uint64(time.Now().UnixNano()%1e9), "decides when processes are killed and frozen")
-)
+var flags = killtest.RegisterFlags()
 
 func openBolt(_ context.Context, address string) (ru.Store, func() error, error) {
 	s, err := boltstore.Open(address, boltstore.Options{Timeout: 10 * time.Second})
@@ -37,28 +30,41 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// One process on boltstore, restarted whenever it has died.
-func TestKilledOnBolt(t *testing.T) {
+func boltConfig(t *testing.T) killtest.Config {
+	t.Helper()
+	if !killtest.Supported {
+		t.Skip("processes cannot be frozen here")
+	}
 	cfg := killtest.Config{
-		Name: "boltstore", Open: openBolt, Processes: 1, Seed: *seed, Dir: t.TempDir(), Every: 1500 * time.Millisecond, Out: os.Stderr,
+		Name: "boltstore", Open: openBolt, Processes: 1, Dir: t.TempDir(), Every: 2 * time.Second, Out: os.Stderr,
 		Address: func(_ context.Context, dir string) (string, error) { return filepath.Join(dir, "tasks.db"), nil },
 	}
-	if *keep != "" {
-		cfg.Dir = *keep
+	if err := flags.Apply(&cfg); err != nil {
+		t.Fatal(err)
 	}
-	if *every > 0 {
-		cfg.Every = *every
-	}
-	if *long {
-		cfg.Kills, cfg.Freezes, cfg.AllKinds = 200, 50, true
-	}
-	r, err := killtest.Run(t.Context(), cfg)
+	return cfg
+}
+
+func hold(t *testing.T, r *killtest.Report, err error) {
+	t.Helper()
 	fmt.Fprintln(os.Stderr)
 	r.Print(os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; -kill.seed=%d", len(r.Violations), *seed)
+		t.Errorf("%d violations; -kill=%s -kill.seed=%d", len(r.Violations), flags.Form, r.Seed)
 	}
+}
+
+// One process on a file, started again whenever it has died, loses nothing and doubles nothing.
+func TestKilled(t *testing.T) {
+	r, err := killtest.Run(t.Context(), boltConfig(t))
+	hold(t, r, err)
+}
+
+// A process that is asked to end leaves its tasks to the next one.
+func TestRollingRestart(t *testing.T) {
+	r, err := killtest.Rolling(t.Context(), boltConfig(t))
+	hold(t, r, err)
 }

@@ -28,8 +28,8 @@ type Report struct {
 	Statuses                                       map[ru.Status]int
 	// Repeated are sendings of a command beyond the first one, Elsewhere commands that were carried out in another process than the task's driver.
 	Commands, Repeated, Elsewhere int
-	Effects, Requests                              int
-	Actions                                        map[string]int
+	Effects, Requests             int
+	Actions                       map[string]int
 	// Silent are the times from the last save of an owner that had fallen silent to the first one of the next, Handed those
 	// from one that had given the lease back.
 	Silent, Handed []time.Duration

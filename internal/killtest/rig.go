@@ -27,7 +27,7 @@ type Config struct {
 	Seed      uint64
 	// Groups is how many groups there are, and Instances how many each has. Zero means 50 and 20.
 	Groups, Instances int
-	// Every is the time between two strokes on the average.
+	// Every is the time between two strokes on the average, at first; it grows slowly, so that the tasks come to an end on slow machines too.
 	Every time.Duration
 	// Kills and Freezes are how many there must be at least. As long as there are fewer, or with AllKinds a kind of operation was
 	// in flight at no kill yet, another round begins with tasks of its own. Zero: one round.
@@ -37,6 +37,19 @@ type Config struct {
 	Dir string
 	// Out gets a line for each round; may be nil.
 	Out io.Writer
+}
+
+func (cfg Config) withDefaults() Config {
+	if cfg.Groups == 0 {
+		cfg.Groups = 50
+	}
+	if cfg.Instances == 0 {
+		cfg.Instances = 20
+	}
+	if cfg.Out == nil {
+		cfg.Out = io.Discard
+	}
+	return cfg
 }
 
 // timing is legal and quick: a lease of three seconds.
@@ -57,12 +70,7 @@ const roundLimit = 5 * time.Minute
 // Run runs rounds until enough has been done, and reports on all of them. Its error says that it could not do its work; what does not hold is in
 // the report.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	if cfg.Groups == 0 {
-		cfg.Groups, cfg.Instances = 50, 20
-	}
-	if cfg.Out == nil {
-		cfg.Out = io.Discard
-	}
+	cfg = cfg.withDefaults()
 	total := newReport(cfg)
 	missing := map[string]bool{}
 	for _, k := range Kinds() {
@@ -89,6 +97,42 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 			return total, nil
 		}
 	}
+}
+
+// Rolling replaces each worker twice by asking it to end, one after the other, as a rolling restart does. Beyond what holds in any round, each task
+// must be handed on at once: no lease may run out.
+func Rolling(ctx context.Context, cfg Config) (*Report, error) {
+	cfg = cfg.withDefaults()
+	total := newReport(cfg)
+	began := time.Now()
+	w, err := cfg.round(ctx, cfg.Seed, false, func(ctx context.Context, r *round) {
+		pause(ctx, 2*time.Second)
+		for n := 0; n < 2*cfg.Processes && ctx.Err() == nil; n++ {
+			if p := r.crew.await(ctx, n%cfg.Processes); p != nil {
+				r.crew.note(outage{kind: "graceful end", process: p.name})
+				r.crew.finish(p)
+			}
+			pause(ctx, 500*time.Millisecond)
+		}
+	})
+	if err != nil {
+		return total, err
+	}
+	lease := w.round.set.Timing.Lease
+	if n := len(w.silent); n > 0 {
+		w.fault("Serve: %d leases were left to run out (%s)", n, spread(w.silent))
+	}
+	for _, d := range w.handed {
+		if d >= lease {
+			w.fault("Serve: a task that was handed back waited %s", d)
+		}
+	}
+	if len(w.handed) == 0 {
+		w.fault("Serve: no task was handed on")
+	}
+	total.add(w)
+	total.Took = time.Since(began)
+	return total, nil
 }
 
 // A round is one world, one store, and what is done to them.

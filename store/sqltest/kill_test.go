@@ -3,7 +3,6 @@ package sqltest_test
 import (
 	"context"
 	"database/sql"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -15,11 +14,7 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/store/sqlstore"
 )
 
-var (
-	killLong = flag.Bool("kill.long", false, "at least 200 kills and 50 freezes, and a kill during each kind of operation; some minutes")
-	killDir  = flag.String("kill.dir", "", "`folder` in which the journals and logs of a round stay in which something does not hold")
-	killSeed = flag.Uint64("kill.seed", uint64(time.Now().UnixNano()%1e9), "decides when processes are killed and frozen")
-)
+var killFlags = killtest.RegisterFlags()
 
 // openKilled opens the store of an address with the prefix of its tables in front.
 func openKilled(_ context.Context, address string) (ru.Store, func() error, error) {
@@ -44,13 +39,13 @@ func killConfig(t *testing.T) killtest.Config {
 	address := d.address(t)
 	db := d.open(t, address)
 	cfg := killtest.Config{
-		Name: "PostgreSQL", Open: openKilled, Processes: 3, Seed: *killSeed, Dir: t.TempDir(), Every: 1800 * time.Millisecond, Out: os.Stderr,
+		Name: "PostgreSQL", Open: openKilled, Processes: 3, Dir: t.TempDir(), Every: 1800 * time.Millisecond, Out: os.Stderr,
 		Address: func(context.Context, string) (string, error) {
 			return d.tables(t, db).Prefix + " " + address, nil
 		},
 	}
-	if *killDir != "" {
-		cfg.Dir = *killDir
+	if err := killFlags.Apply(&cfg); err != nil {
+		t.Fatal(err)
 	}
 	return cfg
 }
@@ -63,16 +58,18 @@ func hold(t *testing.T, r *killtest.Report, err error) {
 		t.Fatal(err)
 	}
 	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; -kill.seed=%d", len(r.Violations), r.Seed)
+		t.Errorf("%d violations; -kill=%s -kill.seed=%d", len(r.Violations), killFlags.Form, r.Seed)
 	}
 }
 
 // Three processes that are killed and frozen at random moments lose nothing and double nothing.
 func TestKilled(t *testing.T) {
-	cfg := killConfig(t)
-	if *killLong {
-		cfg.Kills, cfg.Freezes, cfg.AllKinds = 200, 50, true
-	}
-	r, err := killtest.Run(t.Context(), cfg)
+	r, err := killtest.Run(t.Context(), killConfig(t))
+	hold(t, r, err)
+}
+
+// Processes that are asked to end hand their tasks on at once.
+func TestRollingRestart(t *testing.T) {
+	r, err := killtest.Rolling(t.Context(), killConfig(t))
 	hold(t, r, err)
 }
