@@ -145,11 +145,13 @@ func (c *crew) finish(p *process) {
 	c.expected[p] = true
 	c.mu.Unlock()
 	_ = term(p.cmd.Process)
-	timer := time.NewTimer(30 * time.Second)
+	timer := time.NewTimer(20 * time.Second)
 	defer timer.Stop()
 	select {
 	case <-p.ended:
 	case <-timer.C:
+		_ = dump(p.cmd.Process)
+		pause(context.Background(), 2*time.Second) //nolint:forbidigo // for what it prints
 		p.end()
 	}
 	if p.err != nil {

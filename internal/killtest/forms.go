@@ -29,17 +29,18 @@ func (f *Flags) Apply(cfg *Config) error {
 	if f.Dir != "" {
 		cfg.Dir = f.Dir
 	}
-	if f.Every > 0 {
-		cfg.Every = f.Every
-	}
 	switch f.Form {
 	case "tiny":
 		cfg.Groups = 8
+		cfg.Every *= 2
 	case "short":
 	case "long":
 		cfg.Kills, cfg.Freezes, cfg.AllKinds = 200, 50, true
 	default:
 		return fmt.Errorf("no form %q", f.Form)
+	}
+	if f.Every > 0 {
+		cfg.Every = f.Every
 	}
 	return nil
 }

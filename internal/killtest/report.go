@@ -29,7 +29,9 @@ type Report struct {
 	// Repeated are sendings of a command beyond the first one, Elsewhere commands that were carried out in another process than the task's driver.
 	Commands, Repeated, Elsewhere int
 	Effects, Requests             int
-	Actions                       map[string]int
+	// Again are orders to stop or start that were sent again while the first sending was under way, and refused.
+	Again   int
+	Actions map[string]int
 	// Silent are the times from the last save of an owner that had fallen silent to the first one of the next, Handed those
 	// from one that had given the lease back.
 	Silent, Handed []time.Duration
@@ -97,6 +99,7 @@ func (r *Report) add(w *witness) {
 	o := w.round.operator
 	r.Commands, r.Repeated, r.Canceled, r.Restores = r.Commands+o.given, r.Repeated+o.repeated, r.Canceled+o.canceled, r.Restores+o.restores
 	r.Elsewhere += w.elsewhere
+	r.Again += w.resent
 	r.Effects += len(w.effects)
 	r.Requests += len(w.testimony.Requests)
 	for _, e := range w.effects {
@@ -135,6 +138,7 @@ func (r *Report) Print(out io.Writer) {
 	line("tasks at a time", "at most %d of %d in one process", r.MostTasks, r.TaskLimit)
 	line("commands", "%d, sent again %d times; %d saved by another process than the driver's", r.Commands, r.Repeated, r.Elsewhere)
 	line("side effects", "%d of %d calls", r.Effects, r.Requests)
+	line("sent again", "%d orders to stop or start, while the first sending was under way, and refused", r.Again)
 	line("unknown outcomes", "%d", r.Unknown)
 	line("late calls", "%d of frozen processes, %d with an effect, %d rules broken by them", len(r.Late), len(r.LateEffects), len(r.Harm))
 	fmt.Fprintf(t, "\noperation\teffects\tin flight at kills\tat freezes\taimed at\n")

@@ -2,6 +2,7 @@ package killtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -103,6 +104,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 // must be handed on at once: no lease may run out.
 func Rolling(ctx context.Context, cfg Config) (*Report, error) {
 	cfg = cfg.withDefaults()
+	cfg.Groups = min(cfg.Groups, 20)
 	total := newReport(cfg)
 	began := time.Now()
 	w, err := cfg.round(ctx, cfg.Seed, false, func(ctx context.Context, r *round) {
@@ -156,7 +158,7 @@ func (cfg *Config) round(ctx context.Context, seed uint64, forget bool, strike f
 	}
 	defer log.Close() //nolint:errcheck // it is read before
 	r := &round{set: settings{Seed: seed, Groups: cfg.Groups, Instances: cfg.Instances, Forget: forget, Timing: timing(forget)}}
-	r.set.Tasks = max(1, cfg.Groups*2/5)
+	r.set.Tasks = max(4, cfg.Groups*2/5)
 	if cfg.Processes == 1 {
 		r.set.Tasks = cfg.Groups * 8 / 10
 	}
@@ -225,7 +227,13 @@ func (r *round) gather(ctx context.Context, cfg *Config, dir string) (*witness, 
 	if err := ask(ctx, time.Minute, r.cloud.address, "/testify", struct{}{}, &w.testimony); err != nil {
 		return nil, err
 	}
-	var err error
+	text, err := json.Marshal(w.testimony)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "cloud.json"), text, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if w.entries, err = readJournals(dir); err != nil {
 		return nil, err
 	}

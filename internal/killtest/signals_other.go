@@ -13,3 +13,4 @@ const Supported = false
 func freeze(*os.Process) error { return errors.ErrUnsupported }
 func thaw(*os.Process) error   { return errors.ErrUnsupported }
 func term(*os.Process) error   { return errors.ErrUnsupported }
+func dump(*os.Process) error   { return errors.ErrUnsupported }

@@ -30,6 +30,7 @@ type witness struct {
 	silent     []time.Duration // take-overs from owners that had fallen silent
 	handed     []time.Duration // take-overs from owners that had given the lease back
 	mostTasks  int
+	resent     int // orders to stop or start that were sent again while the first sending was under way, and refused
 	elsewhere  int // commands that were carried out in another process than the driver's
 }
 
@@ -63,9 +64,7 @@ func (w *witness) judge() {
 	w.judgeSaves()
 	w.judgeRequests()
 	w.attribute()
-	for _, v := range w.testimony.Violations {
-		w.fault("violation: %s", v)
-	}
+	w.judgeRefusals()
 	w.judgeEffects()
 	w.judgeBatches()
 	w.judgeProcesses()
@@ -263,5 +262,29 @@ func (w *witness) attribute() {
 		if n := slices.IndexFunc(e.task.Instances, func(i ru.Instance) bool { return i.ID == e.InstanceID }); n >= 0 {
 			e.row = &e.task.Instances[n]
 		}
+	}
+}
+
+var aSecondOrder = regexp.MustCompile(`(StopInstances|StartInstances) refused: IncorrectInstanceStatus (i-\d+): is `)
+
+// judgeRefusals holds what the cloud complains of. One thing is legal: an order to stop or start whose answer was given up, sent again under its
+// name, while the first sending was still on its way. The cloud takes no token for it and refuses the second one.
+func (w *witness) judgeRefusals() {
+	spare := map[string]int{} // sendings of one name beyond those that had an effect, by action and instance
+	calls := map[string]int{}
+	for _, q := range w.testimony.Requests {
+		for _, id := range q.Instances {
+			if calls[q.Action+id+q.Call]++; calls[q.Action+id+q.Call] > 1 {
+				spare[q.Action+id]++
+			}
+		}
+	}
+	for _, v := range w.testimony.Violations {
+		if m := aSecondOrder.FindStringSubmatch(v); m != nil && spare[m[1]+m[2]] > 0 {
+			spare[m[1]+m[2]]--
+			w.resent++
+			continue
+		}
+		w.fault("violation: %s", v)
 	}
 }

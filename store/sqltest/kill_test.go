@@ -44,6 +44,9 @@ func killConfig(t *testing.T) killtest.Config {
 			return d.tables(t, db).Prefix + " " + address, nil
 		},
 	}
+	if killFlags.Form == "long" {
+		cfg.Every = 1200 * time.Millisecond
+	}
 	if err := killFlags.Apply(&cfg); err != nil {
 		t.Fatal(err)
 	}
