@@ -43,7 +43,7 @@ func (w *witness) judgeEffects() {
 		if e.InstanceID == "" {
 			key = action + " " + e.GroupID + " " + e.request.Call
 		}
-		if made[key]++; made[key] > 1 {
+		if made[key]++; made[key] > 1 && !w.nothing[e.InstanceID] {
 			w.fault("N2: for the %d. time: %s (%s)", made[key], key, e)
 		}
 		if e.InstanceID == "" {
@@ -77,7 +77,7 @@ func (w *witness) word(t *ru.Task, i *ru.Instance, word string) {
 		w.fault("N5: %s of %s is not in the plan: %q", i.ID, t.ID, word)
 	case !legal.MatchString(word):
 		w.fault("S15: %s of %s went the way %q", i.ID, t.ID, word)
-	case i.Batch > 0 && i.Status == ru.InstanceSucceeded && i.Mark == "" && i.Attempt == 1 && i.OriginID == "" && !straight.MatchString(word):
+	case i.Batch > 0 && i.Status == ru.InstanceSucceeded && i.Mark == "" && i.Attempt == 1 && i.OriginID == "" && !w.nothing[i.ID] && !straight.MatchString(word):
 		w.fault("N2: %s of %s succeeded in the first attempt on the way %q", i.ID, t.ID, word)
 	case i.Batch > 0 && i.Status == ru.InstanceSucceeded && i.Mark == "" && !strings.ContainsAny(word, "rc"):
 		w.fault("S17: %s of %s succeeded on the way %q", i.ID, t.ID, word)
@@ -314,9 +314,8 @@ func (w *witness) judgeEnd() {
 			}
 		}
 	}
-	start := w.start()
 	for _, i := range w.testimony.Instances {
-		was := start[i.ID]
+		was := w.before[i.ID]
 		if i.Lifecycle == provider.Standby {
 			is[fmt.Sprintf("standby %s of %s", i.ID, i.GroupID)] = true
 		} else if i.Lifecycle != was {
@@ -362,16 +361,17 @@ func (w *witness) judgeEnd() {
 	}
 }
 
-// start is the lifecycle state of each instance before anything happened.
-func (w *witness) start() map[string]provider.Lifecycle {
-	out := map[string]provider.Lifecycle{}
+// start reads the lifecycle state of each instance before anything happened, and whose first replacement comes to nothing, so that another one in
+// the same attempt is no second one.
+func (w *witness) start() {
+	w.before, w.nothing = map[string]provider.Lifecycle{}, map[string]bool{}
 	cloud := newCloud(&w.round.set)
 	for _, c := range w.round.scenes {
-		for _, i := range cloud.Snapshot(c.spec.GroupID) {
-			out[i.ID] = i.Lifecycle
+		for n, i := range cloud.Snapshot(c.spec.GroupID) {
+			w.before[i.ID] = i.Lifecycle
+			w.nothing[i.ID] = n < c.badDisks
 		}
 	}
-	return out
 }
 
 // median and longest of durations.

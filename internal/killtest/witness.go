@@ -9,6 +9,7 @@ import (
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
 // A witness is what is known of a round when all is over, and what is wrong with it.
@@ -20,6 +21,8 @@ type witness struct {
 	tasks     map[string]*ru.Task
 	events    map[string][]ru.Event
 
+	before     map[string]provider.Lifecycle // of instances, at first
+	nothing    map[string]bool               // instances whose first replacement comes to nothing
 	effects    []*effect
 	names      map[string]*entry // by side effect and instance
 	saves      map[string][]*entry
@@ -60,6 +63,7 @@ func (w *witness) fault(format string, args ...any) {
 
 // judge holds everything against everything.
 func (w *witness) judge() {
+	w.start()
 	w.index()
 	w.judgeSaves()
 	w.judgeRequests()
