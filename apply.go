@@ -59,6 +59,9 @@ func (m *machine) applyFailedHook(o *outcome) {
 	}
 	i.AskHook = false
 	m.touch(i)
+	if m.t.Status != StatusRunning { // canceled meanwhile
+		return
+	}
 	if o.err != nil {
 		m.event(Event{Kind: EventHook, Cause: ByHook, InstanceID: i.ID, Batch: i.Batch, Text: fmt.Sprintf("failed-instance hook: %v", o.err)})
 		i.Error.Text += fmt.Sprintf(" (the failed-instance hook did not decide: %v)", o.err)
@@ -150,7 +153,7 @@ func (m *machine) closeCall(i *Instance) {
 func (m *machine) done(i *Instance, op string) {
 	i.Alone = false
 	t := m.track(i)
-	*t = track{fit: t.fit, tries: t.tries}
+	*t = track{stood: t.stood, fit: t.fit, tries: t.tries}
 	if op != opStart {
 		t.tries = 0
 	}
@@ -159,6 +162,7 @@ func (m *machine) done(i *Instance, op string) {
 		i.Lifted = true
 	case opEnter:
 		i.InStandby = true
+		t.stood = m.now
 	case opExit:
 		i.InStandby = false
 	case opProtect:
@@ -213,6 +217,10 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.retryLater(i, err)
 	case c.acts() && c.resent(i.ID) && (p == nil || errors.Is(err, provider.ErrPermission)):
 		m.applyUnknown(i, err) // it says that this sending did nothing; an earlier one may have had its effect
+	case c.op == opExit && errors.Is(err, provider.ErrInvalidState) && !m.track(i).again: // a look tells more
+		m.closeCall(i)
+		m.track(i).again = true
+		m.retryLater(i, err)
 	default:
 		m.closeCallIf(i, c)
 		m.applyFailure(i, c, p, err)
@@ -273,7 +281,7 @@ func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 	}
 	m.output(i, p.Output)
 	if p.Done {
-		m.applyUpdated(i, p)
+		m.applyUpdated(i, c, p)
 		return
 	}
 	if !bytes.Equal(p.State, i.State) || p.Act != i.Act || p.MaxTargets != i.MaxTargets {
@@ -285,12 +293,12 @@ func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 		return
 	}
 	m.track(i).tries = 0
-	m.scheduleLook(i, p)
+	m.scheduleLook(i, p, c)
 }
 
 // applyUpdated takes that an update has come to a safe end.
-func (m *machine) applyUpdated(i *Instance, p *provider.Progress) {
-	m.learn(i, "")
+func (m *machine) applyUpdated(i *Instance, c *call, p *provider.Progress) {
+	m.learn(i, "", c.at)
 	i.Outcome, i.State, i.Act, i.MaxTargets, i.Underway, i.Stopped = p.Outcome, nil, false, 0, false, false
 	m.touch(i)
 	switch {
@@ -302,6 +310,7 @@ func (m *machine) applyUpdated(i *Instance, p *provider.Progress) {
 		m.step(i, Verifying)
 	default:
 		m.step(i, ExitingStandby)
+		m.track(i).fit = p.Fit
 	}
 }
 
@@ -362,6 +371,9 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 		m.gone(i, "left the group")
 	case s.Lifecycle == provider.Removing || s.Lifecycle == provider.RemovingWait:
 		m.retryLater(i, fmt.Errorf("%w: %s is %s", provider.ErrBusy, i.ID, s.Lifecycle))
+	case i.Missing && i.Step == Verifying:
+		i.Missing, t.stood, t.nextAt = false, m.now, m.now.Add(m.verifyInterval())
+		m.touch(i)
 	case i.Missing:
 		i.Missing = false
 		i.Lifted = i.Lifted && s.Lifecycle != provider.Protected
@@ -371,12 +383,14 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 		m.meetAgain(i, s)
 	case i.Step == Updating:
 		m.meetForUpdate(i, s)
+	case s.Lifecycle != provider.Standby && m.entering(i):
+		m.retryLater(i, fmt.Errorf("%w: %s is shown as %s, right after it was put in Standby", provider.ErrBusy, i.ID, s.Lifecycle))
 	case s.Lifecycle != provider.Standby:
 		i.InStandby = false // somebody moved it out of Standby
 		m.event(Event{Kind: EventForeignChange, Cause: ByProvider, InstanceID: i.ID, Batch: i.Batch, Text: "somebody else took it out of Standby"})
 		m.touch(i)
 	case s.Power == provider.Running && !s.DiskReplacing:
-		t.fit, t.tries = true, 0
+		t.fit = true // the tries of the call that comes next go on
 	case s.Power == provider.Stopped && !s.DiskReplacing:
 		m.fail(i, fmt.Errorf("%w: %s is Stopped and cannot go back in service; start it and retry", provider.ErrInvalidState, i.ID))
 	default:
@@ -393,15 +407,27 @@ func (m *machine) meetAgain(i *Instance, s *provider.Instance) {
 	m.fail(i, fmt.Errorf("%w: %s is %s; somebody else changed it", errNotInService, i.ID, s.Lifecycle))
 }
 
-// meetForUpdate looks at an instance before each act of its update. One whose update has not begun must still be in Standby.
+// meetForUpdate looks at an instance before the first act of its update: it must still be in Standby.
 func (m *machine) meetForUpdate(i *Instance, s *provider.Instance) {
-	if s.Lifecycle == provider.Standby || i.Underway {
-		m.track(i).fit, m.track(i).tries = true, 0
+	if s.Lifecycle == provider.Standby || i.Underway && (s.Power != provider.Running || s.DiskReplacing) {
+		m.track(i).stood = m.now // the tries of the call that comes next go on
 		return
 	}
-	i.InStandby, i.State, i.Act, i.MaxTargets = false, nil, false, 0
+	if m.entering(i) {
+		m.retryLater(i, fmt.Errorf("%w: %s is shown as %s, right after it was put in Standby", provider.ErrBusy, i.ID, s.Lifecycle))
+		return
+	}
+	i.InStandby, i.Underway, i.State, i.Act, i.MaxTargets = false, false, nil, false, 0
 	m.event(Event{Kind: EventForeignChange, Cause: ByProvider, InstanceID: i.ID, Batch: i.Batch, Text: "somebody else took it out of Standby"})
 	m.fail(i, fmt.Errorf("%w: %s is %s; somebody else took it out of Standby before its update", provider.ErrInvalidState, i.ID, s.Lifecycle))
+}
+
+// lag is for how long after a change the cloud may still show what was before.
+const lag = time.Minute
+
+// entering reports whether an instance was put in Standby so short a time ago that a look may not show it yet.
+func (m *machine) entering(i *Instance) bool {
+	return m.now.Sub(m.track(i).stood) < lag || i.Attempt == 1 && m.now.Sub(i.AttemptSince) < lag
 }
 
 // applyLeft brings an instance that left the group while we had it stopped to run, then it is gone.
@@ -462,9 +488,16 @@ func (m *machine) applyVerdict(i *Instance, v Verdict, err error) {
 		i.Healthy = 0
 		m.touch(i)
 	}
+	if !v.Healthy && m.now.Sub(m.track(i).stood) > lag { // perhaps it is not there any more
+		i.Missing = true
+		m.touch(i)
+		return
+	}
 	if m.overdue(i, text) != nil && !v.Healthy {
 		m.fail(i, fmt.Errorf("%w after %s: %s", errUnhealthy, m.stepLimit(i), or(text, "no verdict")))
 		return
 	}
-	m.track(i).nextAt = m.now.Add(or(m.t.Spec.Verify.Interval, 5*time.Second))
+	m.track(i).nextAt = m.now.Add(m.verifyInterval())
 }
+
+func (m *machine) verifyInterval() time.Duration { return or(m.t.Spec.Verify.Interval, 5*time.Second) }

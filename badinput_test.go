@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -220,4 +222,31 @@ func TestN7_NoScriptInLogsEventsOrErrors(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A look comes before each of these calls, and succeeds: the delays between the calls grow all the same.
+func TestS34_DelaysGrowBetweenLooks(t *testing.T) {
+	for op, tries := range map[string]int{"EnterStandby": 1, "Update": 2, "ExitStandby": 1} { // the first Update only looks
+		for _, class := range []error{provider.ErrThrottled, provider.ErrBusy} {
+			bubbled(t, fmt.Sprintf("%s %s", op, class), func(t *testing.T) {
+				b := demoBed(t, 2)
+				b.cloud.Inject(fake.Fault{Op: op, Target: "i-0001", Nth: tries, Count: 8, Err: class})
+				b.runTo(b.create(scriptSpec(2)), ru.StatusSucceeded)
+				var at []time.Time
+				for _, c := range b.cloud.Calls() {
+					if c.Op == op && slices.Contains(c.Targets, "i-0001") && c.CallID != "" {
+						at = append(at, c.Start)
+					}
+				}
+				if len(at) != 9 {
+					t.Fatalf("%d calls, want 8 in vain and one", len(at))
+				}
+				for n, delay := 0, time.Second; n < 8; n, delay = n+1, min(delay*3/2, 30*time.Second) {
+					if got := at[n+1].Sub(at[n]); got < delay || got > delay+2*time.Second {
+						t.Errorf("delay %d is %s, want %s", n+1, got, delay)
+					}
+				}
+			})
+		}
+	}
 }

@@ -30,7 +30,8 @@ const (
 // A call is what the driver does next, outside the record.
 type call struct {
 	op string
-	id string // names the side effect; empty for looks and hooks
+	at time.Time // when it was made
+	id string    // names the side effect; empty for looks and hooks
 	// subject says which part of the machine waits for the outcome.
 	subject subject
 	stage   Stage // the stage that asked, for group-level calls

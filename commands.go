@@ -133,8 +133,12 @@ func (m *machine) commandCancel(c command) {
 	}
 	m.commanded(c, c.reason)
 	if m.t.Status == StatusCanceling {
-		if restore != nil {
+		switch {
+		case restore == nil:
+		case m.t.Restore == nil:
 			m.t.Restore = restore
+		default:
+			m.t.Restore.after(*c.filter)
 		}
 		return
 	}
@@ -149,6 +153,9 @@ func (m *machine) commandRestore(c command) error {
 		}
 	}
 	if m.t.Restore.Active() {
+		if m.t.Restore.after(*c.filter) {
+			m.commanded(c, "after the one that is at work")
+		}
 		return nil
 	}
 	m.commanded(c, "")
@@ -157,6 +164,18 @@ func (m *machine) commandRestore(c command) error {
 	m.awaken()
 	m.stage("", "")
 	return nil
+}
+
+// after has a further filter restored when the restore at work has ended. It reports false if that is nothing new.
+func (r *Restore) after(f RestoreFilter) bool {
+	same := func(g RestoreFilter) bool {
+		return slices.Equal(f.InstanceIDs, g.InstanceIDs) && slices.Equal(f.Kinds, g.Kinds)
+	}
+	if same(r.Filter) || slices.ContainsFunc(r.Then, same) {
+		return false
+	}
+	r.Then = append(slices.Clip(r.Then), f)
+	return true
 }
 
 // rememberRequest notes that a command was done under a request ID.

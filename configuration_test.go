@@ -194,7 +194,8 @@ func TestS18_DataDisksNeedConsent(t *testing.T) {
 		b := configuredBed(t, group)
 		id := b.create(imageSpec(2, consent))
 		task := b.runTo(id, ru.StatusSucceeded)
-		old := provider.Configuration{ID: activeConfiguration, ImageID: fake.DemoOldImage, DataDisks: group.DataDisks, DataDisksFromImage: true}
+		disks := byFace(group.DataDisks, json.RawMessage(`[{"size":100,"snapshot_id":"s-img-v1","delete_with_instance":false}]`)) // in the provider's form
+		old := provider.Configuration{ID: activeConfiguration, ImageID: fake.DemoOldImage, DataDisks: disks, DataDisksFromImage: true}
 		diff(t, "old values in the ledger", old, task.Ledger.Image.Old)
 		c, err := b.cloud.Configuration(b.ctx(), fake.DemoGroup)
 		b.ok(err)
@@ -203,7 +204,8 @@ func TestS18_DataDisksNeedConsent(t *testing.T) {
 		b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
 		c, err = b.cloud.Configuration(b.ctx(), fake.DemoGroup)
 		b.ok(err)
-		diff(t, "image and data disks after the rollback", []string{fake.DemoOldImage, string(group.DataDisks)}, []string{c.ImageID, string(c.DataDisks)})
+		disks = byFace(group.DataDisks, json.RawMessage(`[{"DeleteWithInstance":"false","Size":"100","SnapshotId":"s-img-v1"}]`)) // as it came in a request
+		diff(t, "image and data disks after the rollback", []string{fake.DemoOldImage, string(disks)}, []string{c.ImageID, string(c.DataDisks)})
 	})
 }
 

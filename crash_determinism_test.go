@@ -27,7 +27,7 @@ func record(t *testing.T, script bool) (rec recording) {
 			fake.Fault{Op: "Update", Target: "i-0007", Nth: 3, Err: provider.ErrBusy})
 		cloud.After(4*time.Minute, func(w *fake.World) { w.Release("i-0011") })
 		store := ru.NewMemoryStore()
-		r, err := ru.New(cloud, store, ru.Config{Parallel: 4})
+		r, err := ru.New(face(t, cloud), store, ru.Config{Parallel: 4})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -151,6 +151,7 @@ func (v *invariants) enter(t *shownTask, r *shownRow, e fake.Effect) {
 			continue // others moved it
 		}
 		switch {
+		case o == nil && v.foreign: // others moved it out and in again
 		case o == nil:
 			v.fault("I1: %s is in Standby because of task %s and task %s does not know it", id, task, t.head.ID)
 		case o.Status == ru.InstanceRunning || o.Status == ru.InstanceFailed && o.Mark == "":
@@ -236,8 +237,10 @@ func (v *invariants) end() {
 	for _, l := range newest.Leftovers() {
 		listed[fmt.Sprintf("%s %s%s%s", l.Kind, l.InstanceID, l.Process, l.ConfigurationID)] = true
 	}
-	if len(listed) > 0 && newest.Status == ru.StatusSucceeded && newest.Progress.Skipped == 0 {
-		left := newest.Leftovers()
+	left := slices.DeleteFunc(newest.Leftovers(), func(l ru.Leftover) bool { // an image taken over from an earlier task is not N4's
+		return l.Kind == ru.LeftoverImage && l.OriginID != newest.ID
+	})
+	if len(left) > 0 && newest.Status == ru.StatusSucceeded && newest.Progress.Skipped == 0 {
 		if !slices.ContainsFunc(newest.Instances, func(i ru.Instance) bool { return i.Status == ru.InstanceLeftover }) {
 			v.fault("N4: succeeded with leftovers %v", left)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,7 @@ func (o *operator) asClerk(f func(r *ru.Runner) error) error {
 		if !within(p, func() { err = f(p.r) }) {
 			continue
 		}
-		if errors.Is(err, errStore) || errors.Is(err, errLost) {
+		if errors.Is(err, errStore) || errors.Is(err, errLost) || err != nil && strings.Contains(err.Error(), errCut.Error()) {
 			continue // the operator tries again
 		}
 		return err

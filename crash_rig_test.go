@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -57,11 +58,15 @@ type boundary struct {
 	key  string
 	call bool
 	many bool // a call that acts on several instances, one after the other
+
+	wire, reads bool // a request on the wire; one that only reads
 }
 
 // sites are the sites of a boundary at which a process can die, or live on without the answer.
 func (b boundary) sites(m mode) []site {
 	switch {
+	case b.wire:
+		return b.sitesOnWire(m)
 	case !b.call || m == lives:
 		return []site{never, after}
 	case b.many:
@@ -74,6 +79,7 @@ func (b boundary) sites(m mode) []site {
 type rig struct {
 	t     testing.TB
 	cloud *fake.Cloud
+	line  *line
 	store *ru.MemoryStore
 	inv   *invariants
 	cfg   ru.Config
@@ -85,6 +91,7 @@ type rig struct {
 	deaths     int
 	seen       map[string]int
 	boundaries []boundary
+	requests   []boundary                                      // on the wire
 	onCall     func(p *process, b boundary) (site, mode, bool) // random strikes
 
 	births int
@@ -92,7 +99,11 @@ type rig struct {
 }
 
 func newRig(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *rig {
-	g := &rig{t: t, cloud: cloud, store: ru.NewMemoryStore(), cfg: cfg, seen: map[string]int{}}
+	return newRigOn(t, lineTo(t, cloud), cfg)
+}
+
+func newRigOn(t testing.TB, l *line, cfg ru.Config) *rig {
+	g := &rig{t: t, cloud: l.cloud, line: l, store: ru.NewMemoryStore(), cfg: cfg, seen: map[string]int{}}
 	g.inv = newInvariants(g)
 	return g
 }
@@ -102,6 +113,7 @@ func newRig(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *rig {
 type process struct {
 	g    *rig
 	name string
+	face fake.Face // the cloud as it sees it
 	r    *ru.Runner
 	ctx  context.Context // done when it is dead
 	stop context.CancelFunc
@@ -115,6 +127,7 @@ type process struct {
 func (g *rig) start(drives, late bool) *process {
 	g.births++
 	p := &process{g: g, name: fmt.Sprintf("process-%d", g.births), late: late}
+	p.face = g.line.face(g.line.through(func(next http.RoundTripper) http.RoundTripper { return wired{p, next} }))
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	cfg := g.cfg
 	cfg.Owner = p.name
@@ -183,8 +196,7 @@ func (p *process) bind(ctx context.Context) (context.Context, func()) {
 func (g *rig) reach(p *process, b boundary) (site, mode, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.seen[b.key]++
-	b.key = fmt.Sprintf("%s#%d", b.key, g.seen[b.key])
+	b.key = g.numbered(b.key)
 	g.boundaries = append(g.boundaries, b)
 	if g.onCall != nil {
 		return g.onCall(p, b)
@@ -194,6 +206,12 @@ func (g *rig) reach(p *process, b boundary) (site, mode, bool) {
 	}
 	g.fired = true
 	return g.strike.site, g.strike.mode, true
+}
+
+// numbered tells the boundaries with one key apart. g.mu is held.
+func (g *rig) numbered(key string) string {
+	g.seen[key]++
+	return fmt.Sprintf("%s#%d", key, g.seen[key])
 }
 
 var errLost = fmt.Errorf("connection reset: %w", provider.ErrTransient)
@@ -257,55 +275,55 @@ func rest(ctx context.Context, d time.Duration) {
 // crashProvider is the cloud as one process sees it.
 type crashProvider struct{ p *process }
 
-func (c *crashProvider) Limits() provider.Limits { return c.p.g.cloud.Limits() }
+func (c *crashProvider) Limits() provider.Limits { return c.p.face.Limits() }
 
 func (c *crashProvider) Group(ctx context.Context, groupID string) (provider.Group, error) {
 	return through(ctx, c.p, boundary{key: "Group", call: true}, func(ctx context.Context) (provider.Group, error) {
-		return c.p.g.cloud.Group(ctx, groupID)
+		return c.p.face.Group(ctx, groupID)
 	})
 }
 
 func (c *crashProvider) Members(ctx context.Context, groupID string) ([]provider.Instance, error) {
 	return through(ctx, c.p, boundary{key: "Members", call: true}, func(ctx context.Context) ([]provider.Instance, error) {
-		return c.p.g.cloud.Members(ctx, groupID)
+		return c.p.face.Members(ctx, groupID)
 	})
 }
 
 func (c *crashProvider) Instances(ctx context.Context, groupID string, ids []string) ([]provider.Instance, error) {
 	return through(ctx, c.p, boundary{key: "Instances " + strings.Join(ids, " "), call: true}, func(ctx context.Context) ([]provider.Instance, error) {
-		return c.p.g.cloud.Instances(ctx, groupID, ids)
+		return c.p.face.Instances(ctx, groupID, ids)
 	})
 }
 
 func (c *crashProvider) Inspect(ctx context.Context, groupID string, u provider.Update, ids []string) (provider.Inspection, error) {
 	return through(ctx, c.p, boundary{key: "Inspect", call: true}, func(ctx context.Context) (provider.Inspection, error) {
-		return c.p.g.cloud.Inspect(ctx, groupID, u, ids)
+		return c.p.face.Inspect(ctx, groupID, u, ids)
 	})
 }
 
 func (c *crashProvider) Configuration(ctx context.Context, groupID string) (provider.Configuration, error) {
 	return through(ctx, c.p, boundary{key: "Configuration", call: true}, func(ctx context.Context) (provider.Configuration, error) {
-		return c.p.g.cloud.Configuration(ctx, groupID)
+		return c.p.face.Configuration(ctx, groupID)
 	})
 }
 
 func (c *crashProvider) SetConfigurationImage(ctx context.Context, groupID string, want provider.Configuration) error {
 	_, err := through(ctx, c.p, boundary{key: "SetConfigurationImage", call: true}, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.p.g.cloud.SetConfigurationImage(ctx, groupID, want)
+		return struct{}{}, c.p.face.SetConfigurationImage(ctx, groupID, want)
 	})
 	return err
 }
 
 func (c *crashProvider) SuspendProcesses(ctx context.Context, groupID string, processes []provider.Process, callID string) error {
 	_, err := through(ctx, c.p, boundary{key: "SuspendProcesses " + callID, call: true}, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.p.g.cloud.SuspendProcesses(ctx, groupID, processes, callID)
+		return struct{}{}, c.p.face.SuspendProcesses(ctx, groupID, processes, callID)
 	})
 	return err
 }
 
 func (c *crashProvider) ResumeProcesses(ctx context.Context, groupID string, processes []provider.Process, callID string) error {
 	_, err := through(ctx, c.p, boundary{key: "ResumeProcesses " + callID, call: true}, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, c.p.g.cloud.ResumeProcesses(ctx, groupID, processes, callID)
+		return struct{}{}, c.p.face.ResumeProcesses(ctx, groupID, processes, callID)
 	})
 	return err
 }
@@ -324,31 +342,31 @@ func (c *crashProvider) targets(ctx context.Context, op string, targets []provid
 
 func (c *crashProvider) EnterStandby(ctx context.Context, groupID string, targets []provider.Target) ([]provider.Progress, error) {
 	return c.targets(ctx, "EnterStandby", targets, func(ctx context.Context) ([]provider.Progress, error) {
-		return c.p.g.cloud.EnterStandby(ctx, groupID, targets)
+		return c.p.face.EnterStandby(ctx, groupID, targets)
 	})
 }
 
 func (c *crashProvider) ExitStandby(ctx context.Context, groupID string, targets []provider.Target) ([]provider.Progress, error) {
 	return c.targets(ctx, "ExitStandby", targets, func(ctx context.Context) ([]provider.Progress, error) {
-		return c.p.g.cloud.ExitStandby(ctx, groupID, targets)
+		return c.p.face.ExitStandby(ctx, groupID, targets)
 	})
 }
 
 func (c *crashProvider) SetProtection(ctx context.Context, groupID string, targets []provider.Target, protected bool) ([]provider.Progress, error) {
 	return c.targets(ctx, "SetProtection", targets, func(ctx context.Context) ([]provider.Progress, error) {
-		return c.p.g.cloud.SetProtection(ctx, groupID, targets, protected)
+		return c.p.face.SetProtection(ctx, groupID, targets, protected)
 	})
 }
 
 func (c *crashProvider) Start(ctx context.Context, groupID string, targets []provider.Target) ([]provider.Progress, error) {
 	return c.targets(ctx, "Start", targets, func(ctx context.Context) ([]provider.Progress, error) {
-		return c.p.g.cloud.Start(ctx, groupID, targets)
+		return c.p.face.Start(ctx, groupID, targets)
 	})
 }
 
 func (c *crashProvider) Update(ctx context.Context, groupID string, u provider.Update, targets []provider.Target) ([]provider.Progress, error) {
 	return c.targets(ctx, "Update", targets, func(ctx context.Context) ([]provider.Progress, error) {
-		return c.p.g.cloud.Update(ctx, groupID, u, targets)
+		return c.p.face.Update(ctx, groupID, u, targets)
 	})
 }
 

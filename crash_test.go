@@ -47,6 +47,7 @@ type ending struct {
 	rough      []string // the same without what a retry of an unknown outcome changes
 	problems   []string
 	boundaries []boundary
+	requests   []boundary     // on the wire
 	calls      map[string]int // by instance
 	fired      bool
 	deaths     int
@@ -91,7 +92,7 @@ func (s *scenario) play(t *testing.T, at strike) (e ending) {
 }
 
 func (s *scenario) ending(g *rig) ending {
-	e := ending{boundaries: g.boundaries, fired: g.fired, deaths: g.deaths, calls: map[string]int{}}
+	e := ending{boundaries: g.boundaries, requests: g.requests, fired: g.fired, deaths: g.deaths, calls: map[string]int{}}
 	say := func(format string, args ...any) {
 		e.lines = append(e.lines, fmt.Sprintf(format, args...))
 		for n, a := range args {
@@ -162,23 +163,16 @@ func inconsistent(g *rig, t *ru.Task, i *ru.Instance) string {
 	return ""
 }
 
-// A point is one strike of the sweep.
-func (s *scenario) points(base ending) (all []strike, calls, saves int) {
+// points are all strikes at some boundaries.
+func (s *scenario) points(at []boundary) (all []strike) {
 	for _, m := range []mode{diesAtOnce, diesLate, lives} {
-		for _, b := range base.boundaries {
-			for _, at := range b.sites(m) {
-				all = append(all, strike{b.key, at, m})
+		for _, b := range at {
+			for _, site := range b.sites(m) {
+				all = append(all, strike{b.key, site, m})
 			}
 		}
 	}
-	for _, b := range base.boundaries {
-		if b.call {
-			calls++
-		} else {
-			saves++
-		}
-	}
-	return all, calls, saves
+	return all
 }
 
 // demanded is how many points the counts of the undisturbed run ask for: a call can be struck at three sites in each of the two
@@ -241,26 +235,15 @@ func (s *scenario) judge(t *testing.T, base ending, at strike, e ending) bool {
 
 // TestCrashSweep_N1_N2_N3_N4_N5 strikes at every call and every save of every scenario.
 func TestCrashSweep_N1_N2_N3_N4_N5(t *testing.T) {
-	part := *sweepFlag
-	switch {
-	case part != "":
-	case raceEnabled || testing.Short():
+	part := "middle"
+	if raceEnabled || testing.Short() {
 		part = "small"
-	default:
-		part = "middle"
+	}
+	if *sweepFlag != "" {
+		part = *sweepFlag
 	}
 	var swept atomic.Int64
-	all := scenarios()
-	var chosen []*scenario
-	for _, s := range all {
-		if part == "full" || part == "middle" && slices.Contains(middleScenarios, s.name) || part == "small" && slices.Contains(smallScenarios, s.name) ||
-			strings.Contains(s.name, part) {
-			chosen = append(chosen, s)
-		}
-	}
-	if len(chosen) == 0 || part == "middle" && len(chosen) != len(middleScenarios) || part == "small" && len(chosen) != len(smallScenarios) {
-		t.Fatalf("-sweep=%s chooses %d of %d scenarios", part, len(chosen), len(all))
-	}
+	chosen := chosenScenarios(t, part)
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many short lives
 	t.Run("scenarios", func(t *testing.T) {
 		for _, s := range chosen {
@@ -270,10 +253,29 @@ func TestCrashSweep_N1_N2_N3_N4_N5(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("swept %d points of %d of %d scenarios (-sweep=%s)", swept.Load(), len(chosen), len(all), part)
+	t.Logf("swept %d points of %d of %d scenarios (-sweep=%s)", swept.Load(), len(chosen), len(scenarios()), part)
 	if (part == "full" || part == "middle") && *pointFlag == "" && !t.Failed() && swept.Load() < 10_000 {
 		t.Errorf("swept %d points, at least 10000 are wanted", swept.Load())
 	}
+}
+
+// chosenScenarios are those of a part of the sweep; -sweep chooses another part.
+func chosenScenarios(t *testing.T, part string) (chosen []*scenario) {
+	t.Helper()
+	if *sweepFlag != "" {
+		part = *sweepFlag
+	}
+	all := scenarios()
+	for _, s := range all {
+		if part == "full" || part == "middle" && slices.Contains(middleScenarios, s.name) || part == "small" && slices.Contains(smallScenarios, s.name) ||
+			strings.Contains(s.name, part) {
+			chosen = append(chosen, s)
+		}
+	}
+	if len(chosen) == 0 || part == "middle" && len(chosen) != len(middleScenarios) || part == "small" && len(chosen) != len(smallScenarios) {
+		t.Fatalf("-sweep=%s chooses %d of %d scenarios", part, len(chosen), len(all))
+	}
+	return chosen
 }
 
 func (s *scenario) sweep(t *testing.T) int {
@@ -281,8 +283,25 @@ func (s *scenario) sweep(t *testing.T) int {
 	if len(base.problems) > 0 {
 		t.Fatalf("undisturbed:\n\t%s\n%s", strings.Join(base.problems, "\n\t"), strings.Join(base.lines, "\n"))
 	}
-	points, calls, saves := s.points(base)
-	swept, failed := 0, 0
+	calls, saves := 0, 0
+	for _, b := range base.boundaries {
+		if b.call {
+			calls++
+		} else {
+			saves++
+		}
+	}
+	swept := s.strikeAt(t, base, s.points(base.boundaries))
+	if want := demanded(base); swept != want && *pointFlag == "" {
+		t.Errorf("swept %d points, %d calls and %d saves demand %d", swept, calls, saves, want)
+	}
+	t.Logf("%s: %d calls and %d saves demand %d points, all swept", s.name, calls, saves, swept)
+	return swept
+}
+
+// strikeAt plays the scenario once for each point and returns how many there were.
+func (s *scenario) strikeAt(t *testing.T, base ending, points []strike) (swept int) {
+	failed := 0
 	for _, at := range points {
 		if !strings.Contains(at.String(), *pointFlag) {
 			continue
@@ -294,9 +313,5 @@ func (s *scenario) sweep(t *testing.T) int {
 			}
 		}
 	}
-	if want := demanded(base); swept != want && *pointFlag == "" {
-		t.Errorf("swept %d points, %d calls and %d saves demand %d", swept, calls, saves, want)
-	}
-	t.Logf("%s: %d calls and %d saves demand %d points, all swept", s.name, calls, saves, swept)
 	return swept
 }

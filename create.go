@@ -36,7 +36,7 @@ func (r *Runner) validate(spec *Spec) error {
 
 // plan reads the cloud and makes a plan.
 func (r *Runner) plan(ctx context.Context, op string, s *Spec, kind TaskKind, rows []Instance, prior *Task) (*Plan, error) {
-	v, err := r.view(ctx, s)
+	v, err := r.view(ctx, s, rows)
 	if err != nil {
 		return nil, &OpError{op, string(kind) + " of " + s.GroupID, err}
 	}
@@ -47,8 +47,8 @@ func (r *Runner) plan(ctx context.Context, op string, s *Spec, kind TaskKind, ro
 	return p, nil
 }
 
-// view reads what the planner needs.
-func (r *Runner) view(ctx context.Context, s *Spec) (view, error) {
+// view reads what the planner needs. rows may name images of their own.
+func (r *Runner) view(ctx context.Context, s *Spec, rows []Instance) (view, error) {
 	var v view
 	_, v.sets = r.provider.(provider.ConfigurationSetter)
 	g, err := r.provider.Group(ctx, s.GroupID)
@@ -77,6 +77,24 @@ func (r *Runner) view(ctx context.Context, s *Spec) (view, error) {
 		return v, err
 	}
 	v.inspect = &in
+	for n := range rows {
+		u := rows[n].Update
+		if u == nil || u.Image == nil || u.Image.ImageID == s.Update.Image.ImageID {
+			continue
+		}
+		if v.wanted == nil {
+			v.wanted, v.images = map[string]string{}, map[string]*provider.Image{}
+		}
+		v.wanted[rows[n].ID] = u.Image.ImageID
+		if _, seen := v.images[u.Image.ImageID]; seen {
+			continue
+		}
+		in, err := inspector.Inspect(ctx, s.GroupID, *u, []string{rows[n].ID})
+		if err != nil {
+			return v, err
+		}
+		v.images[u.Image.ImageID] = in.Image
+	}
 	return v, nil
 }
 

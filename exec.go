@@ -186,7 +186,7 @@ func (d *driver) hook(c *call, o *outcome) {
 		if p := c.summary.Pause; p != nil && p.Why == PausedByHook {
 			by = ByHook
 		}
-		_, o.err = bounded(d.callCtx, d.r.cfg.CallLimit, 0, func(ctx context.Context) (Summary, error) {
+		_, o.err = bounded(d.callCtx, 10*d.r.cfg.CallLimit, 0, func(ctx context.Context) (Summary, error) {
 			return d.r.rollback(ctx, c.summary.ID, RollbackSpec{Description: "rolled back by itself: " + c.summary.Reason}, by)
 		})
 		return
@@ -243,6 +243,8 @@ type observer struct {
 	queue []observed
 	more  chan struct{}
 	done  chan struct{}
+	ctx   context.Context // done when nobody waits for the hook any more
+	drop  context.CancelFunc
 }
 
 type observed struct {
@@ -251,7 +253,9 @@ type observed struct {
 }
 
 func newObserver(r *Runner) *observer {
-	o := &observer{r: r, turn: make(chan struct{}, 1), more: make(chan struct{}, 1), done: make(chan struct{})}
+	//nolint:forbidigo // events already saved are observed even if the caller's context is done
+	ctx, drop := context.WithCancel(context.Background())
+	o := &observer{ctx: ctx, drop: drop, r: r, turn: make(chan struct{}, 1), more: make(chan struct{}, 1), done: make(chan struct{})}
 	if r.cfg.Hooks.Transition == nil {
 		close(o.done)
 		return o
@@ -297,6 +301,9 @@ func (o *observer) work() {
 			}
 			for _, q := range queue {
 				for _, e := range q.events {
+					if o.ctx.Err() != nil {
+						return
+					}
 					o.call(q.summary, e)
 				}
 			}
@@ -307,8 +314,7 @@ func (o *observer) work() {
 func (o *observer) call(s Summary, e Event) {
 	o.lock()
 	defer o.unlock()
-	//nolint:forbidigo // events already saved are observed even if the caller's context is done
-	_, err := bounded(context.Background(), o.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
+	_, err := bounded(o.ctx, o.r.cfg.HookTimeout, 0, func(ctx context.Context) (struct{}, error) {
 		o.r.cfg.Hooks.Transition(ctx, s, e)
 		return struct{}{}, nil
 	})
@@ -317,12 +323,21 @@ func (o *observer) call(s Summary, e Event) {
 	}
 }
 
-// close waits until all events have been observed.
+// close waits until all events have been observed. A hook that hangs is not waited for longer than the Runner's grace: then
+// the rest is dropped.
 func (o *observer) close() {
+	defer o.drop()
 	if o.r.cfg.Hooks.Transition == nil {
 		return
 	}
 	o.poke()
 	close(o.more)
-	<-o.done
+	timer := time.NewTimer(o.r.cfg.Grace)
+	defer timer.Stop()
+	select {
+	case <-o.done:
+	case <-timer.C:
+		o.r.cfg.Logger.Warn("transition hook hangs: events are not observed")
+		o.drop()
+	}
 }

@@ -112,9 +112,13 @@ func (f *findings) members() {
 		}
 	}
 	f.each(SeverityError, FindUnknownInclude, unknown, "included, but no member of the group")
-	f.each(SeverityError, FindNotRunning, stopped, "in service, but not Running")
-	f.each(SeverityError, FindLocked, locked, "locked by the service")
-	f.each(SeverityError, FindExpired, expired, "expired")
+	severity := SeverityError
+	if f.kind == Rollback { // one bad instance must not keep the others from being rolled back; it fails at its turn
+		severity = SeverityWarning
+	}
+	f.each(severity, FindNotRunning, stopped, "in service, but not Running")
+	f.each(severity, FindLocked, locked, "locked by the service")
+	f.each(severity, FindExpired, expired, "expired")
 	if len(wrong) > 0 {
 		f.add(SeverityError, FindScriptKind, wrong, "a script of type %s does not run on %s", script.Type, osType)
 	}
@@ -186,7 +190,7 @@ func (f *findings) inspection() {
 		f.add(SeverityError, FindInstanceRefresh, nil, "instance refresh %s is in progress", in.InstanceRefreshID)
 	}
 	if f.spec.Update.Kind == provider.ImageUpdate {
-		f.image(in)
+		f.images(in)
 		f.configuration(in.Configuration)
 	}
 	var offline, login, weight, policy []string
@@ -226,9 +230,31 @@ func (f *findings) inspection() {
 	f.each(severity, FindLoginLost, login, "nobody could log in after the update: no key pair and no inherited password (Consent.LoginLoss allows it)")
 }
 
-func (f *findings) image(in *provider.Inspection) {
-	id := f.spec.Update.Image.ImageID
-	image := in.Image
+// images checks the image of the update, or each one that a rollback returns some instance to.
+func (f *findings) images(in *provider.Inspection) {
+	targets := map[string][]provider.Instance{}
+	main := f.spec.Update.Image.ImageID
+	var order []string
+	for _, i := range f.division.targets {
+		id := or(f.view.wanted[i.ID], main)
+		if targets[id] == nil {
+			order = append(order, id)
+		}
+		targets[id] = append(targets[id], i)
+	}
+	if len(order) == 0 {
+		order = []string{main}
+	}
+	for _, id := range order {
+		image := in.Image
+		if id != main {
+			image = f.view.images[id]
+		}
+		f.image(in, id, image, targets[id])
+	}
+}
+
+func (f *findings) image(in *provider.Inspection, id string, image *provider.Image, targets []provider.Instance) {
 	if image == nil {
 		f.add(SeverityError, FindImageMissing, nil, "image %s does not exist in this region", clip(id))
 		return
@@ -243,7 +269,7 @@ func (f *findings) image(in *provider.Inspection) {
 		f.add(SeverityError, FindImageSubscription, nil, "image %s from the marketplace is not subscribed", clip(id))
 	}
 	var wrongOS, wrongArch, small []string
-	for _, i := range f.division.targets {
+	for _, i := range targets {
 		if i.OS != "" && image.OS != "" && i.OS != image.OS {
 			wrongOS = append(wrongOS, i.ID)
 		}
@@ -251,8 +277,12 @@ func (f *findings) image(in *provider.Inspection) {
 			wrongArch = append(wrongArch, i.ID)
 		}
 	}
+	aimed := make(map[string]bool, len(targets))
+	for _, i := range targets {
+		aimed[i.ID] = true
+	}
 	for _, d := range in.Instances {
-		if d.Disk.SizeGiB > 0 && image.SizeGiB > d.Disk.SizeGiB && slices.ContainsFunc(f.division.targets, func(i provider.Instance) bool { return i.ID == d.ID }) {
+		if d.Disk.SizeGiB > 0 && image.SizeGiB > d.Disk.SizeGiB && aimed[d.ID] {
 			small = append(small, d.ID)
 		}
 	}

@@ -200,7 +200,13 @@ func TestS21_S22_HookTrouble(t *testing.T) {
 				t.Errorf("error is %q, want the hook's reason", rowOf(task, "i-0001").Error.Text)
 			}
 			time.Sleep(time.Minute)
-			b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001", "i-0002"}))
+			var failed []string // those that were asked about together
+			for id, is := range statuses(task) {
+				if is == string(ru.InstanceFailed) {
+					failed = append(failed, id)
+				}
+			}
+			b.ok(b.r.Retry(b.ctx(), id, failed))
 			b.runTo(id, ru.StatusSucceeded)
 		})
 	}

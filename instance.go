@@ -29,6 +29,7 @@ func (m *machine) rowCalls() []*call {
 	if len(rows) == 0 || m.slots == 0 { // the next outcome makes room
 		return nil
 	}
+	m.hunt(rows)
 	first, soon, next := m.at(&rows[0]), m.now.Add(together).UnixNano(), int64(never)
 	for n := range rows {
 		due := &m.due[first+n]
@@ -102,6 +103,7 @@ func (m *machine) settle(i *Instance) {
 	decision, by := i.Decision, i.DecidedBy
 	i.Decision = ""
 	m.touch(i)
+	defer m.recheck(i)
 	switch {
 	case decision == DecideSkip:
 		m.instanceStatus(i, InstanceSucceeded, Skipped, by, "decided while at work")
@@ -109,7 +111,15 @@ func (m *machine) settle(i *Instance) {
 		m.instanceStatus(i, InstanceFailed, CanceledMark, by, "decided while at work")
 	default:
 		i.Error = &Failure{At: m.now, Step: i.Step, Attempt: i.Attempt, Kind: "canceled", Text: "the task was canceled while " + string(i.Step)}
-		m.instanceStatus(i, InstanceFailed, Interrupted, by, "the task was canceled")
+		m.instanceStatus(i, InstanceFailed, Interrupted, or(by, ByPolicy), "the task was canceled")
+	}
+}
+
+// recheck has the group looked at again before further instances are started, if an instance stays out of service: there may be
+// too few left.
+func (m *machine) recheck(i *Instance) {
+	if i.InStandby && i.Status != InstanceRunning && m.t.Status == StatusRunning && m.t.Stage == stageWorking && m.tally.pending > 0 {
+		m.stage(Upgrading, stageOpening)
 	}
 }
 
@@ -194,6 +204,9 @@ func (p *grouping) add(i *Instance) {
 	}
 }
 
+// standsFor is how long an instance that was seen in Standby counts as being there when its update begins.
+const standsFor = 10 * time.Second
+
 // need says which call a running row without an open call needs next; nil if it waits for the clock.
 func (m *machine) need(i *Instance) *bucket {
 	l, t := m.env.limits, m.track(i)
@@ -217,7 +230,7 @@ func (m *machine) need(i *Instance) *bucket {
 		m.wake(t.nextAt)
 		return nil
 	case Updating:
-		if i.Act && !t.fit && !m.winding(i) { // it may have left Standby or the group since the last look
+		if i.Act && !m.winding(i) && m.now.Sub(t.stood) > standsFor && !(i.Underway && t.met) { // it may have left Standby or the group
 			return &bucket{op: opLook, limit: l.Instances}
 		}
 		limit := l.Update
@@ -286,14 +299,16 @@ func (m *machine) name(op string, stop bool, rows []*Instance) {
 		if op == opUnprotect {
 			i.Lifted = true // from here on it may be
 		}
-		m.track(i).fresh, m.track(i).fit = true, false // the next call wants a look of its own
+		t := m.track(i)
+		t.fresh, t.fit = true, false // another way back wants a look of its own
+		t.met = t.met || op == opUpdate
 		m.touch(i)
 	}
 }
 
 // rowCall makes the call op about rows. If the rows have an open call it is that one.
 func (m *machine) rowCall(op string, rows []*Instance) *call {
-	c := &call{op: op, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary()}
+	c := &call{op: op, at: m.now, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary()}
 	if rows[0].Update != nil {
 		c.update = *rows[0].Update
 	}
@@ -366,6 +381,7 @@ func (m *machine) settleFailed(i *Instance) {
 	decision, by := i.Decision, i.DecidedBy
 	i.Decision = ""
 	m.touch(i)
+	defer m.recheck(i)
 	switch decision {
 	case DecideSkip:
 		m.instanceStatus(i, InstanceSucceeded, Skipped, by, i.Error.Text)
@@ -396,6 +412,7 @@ func (m *machine) budget(i *Instance) {
 
 // mark carries out skip or cancel on an instance that is not at work.
 func (m *machine) mark(i *Instance, d Decision, by Cause) {
+	defer m.recheck(i)
 	i.DecidedBy, i.AskHook = by, false
 	m.event(Event{Kind: EventDecision, Cause: by, InstanceID: i.ID, Batch: i.Batch, To: string(d)})
 	if d == DecideSkip {

@@ -1,6 +1,7 @@
 package rollingupgrade
 
 import (
+	"math"
 	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -9,46 +10,177 @@ import (
 // PhaseTime is how long a phase of an update has been seen to take in a task. It is kept with the
 // task, so that a Runner that takes over need not learn again.
 type PhaseTime struct {
+	// N counts the instances, Min and Mean are of their times.
 	N    int           `json:"n"`
 	Min  time.Duration `json:"min"`
 	Mean time.Duration `json:"mean"`
+	// Not is a time after which the phase was not over yet; it is shorter than Min. The truth about the fastest lies in between.
+	Not time.Duration `json:"not,omitempty"`
 }
 
-// learn notes how long the row's phase took, and that the next one begins.
-func (m *machine) learn(i *Instance, next string) {
+// How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
+// what one is worth in terms of the other.
+const (
+	lookWorth = 0.80 // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	mostLost  = 0.05 // no instance waits longer for a look than this share of its own time
+	manyLost  = 7    // how much more of it may be lost while all are at work: the batch takes as long as the last ones
+	firstLost = 0.03 // the same while nothing is known of a phase
+	nearly    = 0.01 // brackets are not made narrower than this share
+	broadFrom = 1.3  // times vary if their mean is so many times the least
+	broadN    = 5    // and so many are known
+)
+
+// learn notes how long the row's phase took, as seen by a call of that time, and that the next one begins.
+func (m *machine) learn(i *Instance, next string, at time.Time) {
 	t := m.track(i)
-	if t.phase != "" && !t.since.IsZero() {
-		d := m.now.Sub(t.since)
+	if t.phase != "" && !t.guessed {
+		d := at.Sub(t.since)
 		if m.t.Learned == nil {
 			m.t.Learned = map[string]PhaseTime{}
 		}
 		l, seen := m.t.Learned[t.phase]
 		if !seen || d < l.Min {
-			l.Min = d
+			l.Min, l.Not = d, min(t.not, d)
 		}
 		l.N++
 		l.Mean += (d - l.Mean) / time.Duration(l.N)
 		m.t.Learned[t.phase] = l
 		m.touchHead()
 	}
-	t.phase, t.since = next, m.now
+	t.phase, t.since, t.guessed, t.not, t.hunted = next, at, false, 0, false
 }
 
-// scheduleLook plans when to ask for the row's update again: not before the provider says it is worth it, first when
-// the fastest instance so far was done, then at intervals that grow with the time waited.
-func (m *machine) scheduleLook(i *Instance, p *provider.Progress) {
-	t := m.track(i)
+// broad reports whether instances take times of their own.
+func (l PhaseTime) broad() bool {
+	return l.N >= broadN && float64(l.Mean) > broadFrom*float64(l.Min)
+}
+
+// first is when the first look at an instance is worth it, for phases that take all instances the same time: when the fastest was
+// seen to be done, or, as long as that is not known well, half way to when it was seen not to be.
+func (l PhaseTime) first(waited time.Duration) time.Duration {
+	if half := l.Not + (l.Min-l.Not)/2; half > waited && l.Min-l.Not > max(200*time.Millisecond, time.Duration(nearly*float64(l.Min))) {
+		return half
+	}
+	return l.Min
+}
+
+// scheduleLook plans when to ask for the row's update again, after a call has shown that it goes on.
+func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
+	t, at := m.track(i), c.at
+	unknown := t.phase == "" && !c.acts() // another process has seen it begin
 	if p.Phase != t.phase {
-		m.learn(i, p.Phase)
+		m.learn(i, p.Phase, at)
+	}
+	if unknown {
+		t.since, t.guessed = i.StepSince, true
 	}
 	if p.Act {
-		t.nextAt = m.now
+		t.nextAt, t.hunted = m.now, false
 		return
 	}
-	waited := m.now.Sub(t.since)
-	wait := min(max(waited/10, time.Second), m.env.poll)
-	if l, ok := m.t.Learned[p.Phase]; ok && waited < l.Min {
-		wait = l.Min - waited
+	waited := at.Sub(t.since)
+	t.not = waited
+	t.notBefore = m.now.Add(p.Wait)
+	l, known := m.t.Learned[t.phase]
+	if known && waited < l.Min && !l.broad() {
+		if waited > l.Not {
+			l.Not = waited
+			m.t.Learned[t.phase] = l
+			m.touchHead()
+		}
+		t.nextAt, t.hunted = later(t.since, l.first(waited)), false
+		if t.nextAt.Before(t.notBefore) {
+			t.nextAt = t.notBefore
+		}
+		return
 	}
-	t.nextAt = m.now.Add(max(wait, p.Wait))
+	t.hunted, m.huntPlanned = true, false
+	t.nextAt = m.now.Add(m.env.poll) // until the hunt is planned
+}
+
+// hunt plans the next look at all instances of the batch whose end cannot be known beforehand. They share looks: one call takes many, so
+// that it is better to look at all of them now and then than at each one at its time.
+func (m *machine) hunt(rows []Instance) {
+	if m.huntPlanned {
+		return
+	}
+	m.huntPlanned = true
+	first := m.at(&rows[0])
+	var game []prey
+	latest, earliest := m.now.Add(m.env.poll), m.now.Add(time.Second)
+	// What is lost adds up over the phases of an update.
+	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running)/float64(len(rows)))
+	for n := range rows {
+		i, t := &rows[n], &m.mem[first+n]
+		if i.Status != InstanceRunning || !t.hunted {
+			continue
+		}
+		if t.busy { // its answer plans anew
+			return
+		}
+		y := prey{i: i, t: t, since: t.since, own: max(time.Second, m.now.Sub(i.AttemptSince))}
+		lost, residual := firstLost, max(time.Second, m.now.Sub(t.since))
+		if l, known := m.t.Learned[t.phase]; known && l.broad() {
+			lost = tail
+			waited := m.now.Sub(t.since)
+			residual = max(time.Second, l.Mean-waited, waited*2/5)
+			y.since = later(t.since, l.Min)
+		}
+		y.rate = 1 / residual.Seconds()
+		from := y.since
+		if from.Before(m.now) {
+			from = m.now
+		}
+		if at := from.Add(time.Duration(lost * float64(y.own))); at.Before(latest) {
+			latest = at
+		}
+		if t.notBefore.After(earliest) {
+			earliest = t.notBefore
+		}
+		game = append(game, y)
+	}
+	if len(game) == 0 {
+		return
+	}
+	worth := lookWorth
+	if limit := m.env.limits.Update; limit > 0 {
+		worth *= math.Ceil(float64(len(game)) / float64(limit))
+	}
+	at := m.now
+	for lo, hi := time.Duration(0), latest.Sub(m.now); hi-lo > 50*time.Millisecond; {
+		half := lo + (hi-lo)/2
+		if lostBy(game, m.now, half) < worth {
+			lo = half
+		} else {
+			hi = half
+		}
+		at = m.now.Add(hi)
+	}
+	if at.Before(earliest) {
+		at = earliest
+	}
+	for _, y := range game {
+		y.t.nextAt = at
+		m.due[m.at(y.i)] = at.UnixNano()
+	}
+}
+
+// A prey is an instance that is hunted.
+type prey struct {
+	i     *Instance
+	t     *track
+	since time.Time     // it may come to an end from then on
+	rate  float64       // at which it does, per second
+	own   time.Duration // what it has taken so far
+}
+
+// lostBy is the time that will have been lost unseen by a look after d, as a share of each instance's own time.
+func lostBy(game []prey, now time.Time, d time.Duration) (lost float64) {
+	for _, y := range game {
+		open := d.Seconds() - max(0, y.since.Sub(now).Seconds())
+		if open > 0 {
+			lost += y.rate * open * open / 2 / y.own.Seconds()
+		}
+	}
+	return lost
 }

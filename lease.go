@@ -99,8 +99,8 @@ func (r *Runner) wake(taskID string) {
 	}
 }
 
-// take saves the lease and returns the driver. It returns ErrVersionConflict if somebody else was first. seen is the lease that
-// was found to be free or over: what the record holds by now may be another's, and alive.
+// take saves the lease and returns the driver. It returns ErrVersionConflict if somebody else was first: then the lease is
+// not any more what it was when it was seen to be free.
 func (r *Runner) take(ctx context.Context, taskID string, seen Lease) (*driver, error) {
 	r.mu.Lock()
 	woken := r.driving[taskID]
@@ -110,7 +110,7 @@ func (r *Runner) take(ctx context.Context, taskID string, seen Lease) (*driver, 
 	if err != nil {
 		return nil, err
 	}
-	if t.Lease.Owner != "" && t.Lease != seen {
+	if t.Lease != seen {
 		return nil, ErrVersionConflict
 	}
 	d := &driver{

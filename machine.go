@@ -27,8 +27,10 @@ type machine struct {
 	hook  bool           // a hook is being called
 	// busyRows counts the calls about rows that are in flight.
 	busyRows int
-	slots    int       // how many calls about instances may be started now
-	next     time.Time // when there is something to do without anything having happened
+	// huntPlanned says that all hunted rows have a time for their next look.
+	huntPlanned bool
+	slots       int       // how many calls about instances may be started now
+	next        time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -49,15 +51,23 @@ type env struct {
 
 // track is what is known of a row, or of the group, while the process lives.
 type track struct {
-	busy   bool      // a call about it is in flight
-	nextAt time.Time // not worth a call before
-	tries  int       // calls in a row that came to nothing
-	last   error     // what the last of them said
-	fresh  bool      // the call in the record was named by this process and has not been sent
-	since  time.Time // when phase began
-	phase  string
-	seen   *provider.Instance // restore: what the last look showed
-	fit    bool               // the last look showed that the next step may be taken: an act of its update, or the way back in service
+	busy    bool      // a call about it is in flight
+	nextAt  time.Time // not worth a call before
+	tries   int       // calls in a row that came to nothing
+	last    error     // what the last of them said
+	fresh   bool      // the call in the record was named by this process and has not been sent
+	since   time.Time // when phase began
+	phase   string
+	guessed bool          // since is no more than a guess
+	not     time.Duration // the phase was not over so long after since
+	hunted  bool          // it shares looks with others, see hunt
+	// notBefore is when another look is worth it at the earliest, as the provider says.
+	notBefore time.Time
+	seen      *provider.Instance // restore: what the last look showed
+	stood     time.Time          // when it was last known to be in Standby
+	met       bool               // its update was begun or gone on with by this process, after a look
+	again     bool               // the way back was refused once for its state
+	fit       bool               // it was seen to be able to go back in service
 }
 
 // newMachine returns a machine for t, which it owns from now on.
@@ -233,6 +243,13 @@ func (m *machine) stage(p Phase, s Stage) {
 	m.touchHead()
 }
 
+// stageOn moves the task to a stage that goes on with what the one before was for: the time of both counts.
+func (m *machine) stageOn(s Stage) {
+	since := m.t.StageSince
+	m.stage(m.t.Phase, s)
+	m.t.StageSince = since
+}
+
 // instanceStatus moves a row along an edge of the table and keeps the progress.
 func (m *machine) instanceStatus(i *Instance, to InstanceStatus, mark Mark, by Cause, text string) {
 	if !slices.Contains(instanceEdges[i.Status], to) {
@@ -301,7 +318,7 @@ func (m *machine) step(i *Instance, s Step) {
 	m.event(Event{Kind: EventStep, Cause: ByPolicy, InstanceID: i.ID, Batch: i.Batch, From: string(i.Step), To: string(s)})
 	i.Step, i.StepSince = s, m.now
 	m.touch(i)
-	*m.track(i) = track{}
+	*m.track(i) = track{stood: m.track(i).stood}
 }
 
 // undecided reports whether the row waits for a decision about its failure.
@@ -338,7 +355,10 @@ func (m *machine) pause(on Trigger, p Pause, by Cause) {
 	}
 	p.AskHook = m.env.hooks.Paused != nil
 	m.status(on, by, p.Text)
-	m.t.Pause, m.t.PauseAsked = &p, nil
+	m.t.Pause = &p
+	if on != onFailures {
+		m.t.PauseAsked = nil
+	}
 	m.t.WakeAt = p.Until
 	m.touchHead()
 }
@@ -407,6 +427,9 @@ func (m *machine) intend(op string) {
 	m.t.Ledger.Calls++
 	id := "ru-" + hashOf([]string{m.t.ID, op, strconv.Itoa(m.t.Ledger.Calls)})
 	m.t.Ledger.Call = &Call{ID: id, Op: op, At: m.now}
+	if op == opSuspend {
+		m.t.Ledger.SuspendedAt = m.now
+	}
 	m.touchHead()
 }
 

@@ -115,7 +115,7 @@ func TestS19_LeftTheGroup(t *testing.T) {
 		b := demoBed(t, 3)
 		id := b.create(imageSpec(3))
 		wait := b.start(id)
-		b.until(id, "Stopped", func(*ru.Task) bool { return b.instance("i-0002").DiskReplacing })
+		b.until(id, "Stopping", func(*ru.Task) bool { return b.instance("i-0002").Power == provider.Stopping })
 		b.cloud.Inject(fake.Fault{Op: "Start", Target: "i-0002", Err: provider.ErrPermission})
 		b.cloud.Now(func(w *fake.World) { w.Detach("i-0002") })
 		task := wait()

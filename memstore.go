@@ -135,6 +135,22 @@ func (s *MemoryStore) create(c Creation) ([]string, error) {
 	return ids, nil
 }
 
+// forFilters returns what [Filter.Match] and the store itself look at. It shares nothing with h.
+func forFilters(h *Head) Head {
+	f := Head{
+		ID: h.ID, Kind: h.Kind, GroupID: h.GroupID, SourceID: h.SourceID, PriorID: h.PriorID, NextID: h.NextID, Status: h.Status,
+		CreatedAt: h.CreatedAt, EndedAt: h.EndedAt, WakeAt: h.WakeAt, HoldsGroup: h.HoldsGroup, Version: h.Version,
+	}
+	if h.Pause != nil {
+		p := *h.Pause
+		f.Pause = &p
+	}
+	if h.Restore != nil {
+		f.Restore = &Restore{EndedAt: h.Restore.EndedAt}
+	}
+	return f
+}
+
 // with returns a copy of t with the change applied.
 func (t *memoryTask) with(c Change) (*memoryTask, error) {
 	n := &memoryTask{rows: t.rows, pos: t.pos, events: t.events, outputs: t.outputs}
@@ -142,9 +158,7 @@ func (t *memoryTask) with(c Change) (*memoryTask, error) {
 	if n.json, err = json.Marshal(c.Head); err != nil {
 		return nil, err
 	}
-	if err = json.Unmarshal(n.json, &n.head); err != nil {
-		return nil, err
-	}
+	n.head = forFilters(c.Head)
 	events := make([][]byte, 0, len(c.Events))
 	for k, e := range c.Events {
 		if e.Seq != int64(len(t.events)+k+1) {

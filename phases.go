@@ -109,13 +109,16 @@ func (m *machine) applyPreparing(o *outcome) {
 	case stageReading:
 		m.startSuspending(o.group)
 	case stageSuspending:
-		m.t.Ledger.Call = nil
+		m.suspended()
 		m.event(Event{Kind: EventProcesses, Cause: ByPolicy, Text: "suspended " + joinProcesses(m.t.Ledger.Ours)})
 		m.stage(Preparing, stageSettling)
 	case stageSettling:
 		switch missing := without(m.t.Ledger.Ours, o.group.Suspended); {
+		case len(missing) > 0 && m.suspending():
+		case len(missing) > 0 && m.now.Sub(m.t.TaskSince) > limit:
+			m.undo(fmt.Sprintf("%s do not stay suspended", joinProcesses(missing)))
 		case len(missing) > 0:
-			m.suspendAgain(missing, Preparing, stageSuspending)
+			m.suspendAgain(missing, stageSuspending)
 		case len(o.group.Activities) == 0:
 			m.stage(Preparing, stageListing)
 		case m.now.Sub(m.t.StageSince) > limit:
@@ -147,13 +150,29 @@ func (m *machine) startSuspending(g *provider.Group) {
 }
 
 // suspendAgain answers somebody who resumed processes of ours.
-func (m *machine) suspendAgain(missing []provider.Process, p Phase, s Stage) {
+func (m *machine) suspendAgain(missing []provider.Process, s Stage) {
 	m.event(Event{
 		Kind: EventForeignChange, Cause: ByProvider, Batch: m.t.Batch,
 		Text: "somebody else resumed " + joinProcesses(missing) + "; suspending again",
 	})
 	m.intend(opSuspend)
-	m.stage(p, s)
+	m.stageOn(s)
+}
+
+// suspended notes that a suspension was answered.
+func (m *machine) suspended() {
+	m.t.Ledger.Call, m.t.Ledger.SuspendedAt = nil, m.now
+	m.touchHead()
+}
+
+// suspending reports whether the processes were suspended so short a time ago that a look may not show it yet, and plans the next one.
+func (m *machine) suspending() bool {
+	age := m.now.Sub(m.t.Ledger.SuspendedAt)
+	if m.t.Ledger.SuspendedAt.IsZero() || age > lag || age < 0 {
+		return false
+	}
+	m.group.nextAt = m.now.Add(max(time.Second, age/4))
+	return true
 }
 
 // undo ends the preparation: the suspension is undone, then the task has failed.
@@ -210,7 +229,11 @@ func (m *machine) applyResuming(o *outcome) (done bool, err error) {
 		m.t.Ledger.Ours, m.t.Ledger.Call = nil, nil
 		return true, nil
 	}
-	if not := without(m.t.Ledger.Ours, o.group.Suspended); len(not) > 0 { // somebody else resumed them, or they never were
+	not := without(m.t.Ledger.Ours, o.group.Suspended)
+	if len(not) > 0 && m.suspending() {
+		return false, nil
+	}
+	if len(not) > 0 { // somebody else resumed them, or they never were
 		m.event(Event{Kind: EventProcesses, Cause: ByProvider, Text: "found not suspended, nothing to resume: " + joinProcesses(not)})
 	}
 	m.t.Ledger.Ours = both(m.t.Ledger.Ours, o.group.Suspended)
@@ -359,6 +382,10 @@ func (m *machine) waiting() ([]*call, bool) {
 		m.cancel(ByPolicy, "the pause reached its limit", nil)
 		return nil, true
 	}
+	if m.group.nextAt.After(m.now) {
+		m.wake(m.group.nextAt)
+		return nil, false
+	}
 	return m.hookCall(&call{op: opRollbackTask}), false
 }
 
@@ -393,6 +420,11 @@ func (m *machine) applyRollback(o *outcome) {
 	if !m.t.Status.Waiting() || m.t.Pause == nil || o.err == nil {
 		return
 	}
+	if !isAny(o.err, ErrIllegalCommand, ErrPrecheck, ErrInvalid) { // it passes, or nobody knows
+		m.group.nextAt = m.now.Add(m.env.backoff(m.group.tries))
+		m.group.tries++
+		return
+	}
 	m.t.Pause.Until, m.t.Pause.OnLimit = time.Time{}, ""
 	m.t.Pause.Text = fmt.Sprintf("%s; the rollback was refused: %v", m.t.Pause.Text, o.err)
 	m.t.WakeAt = time.Time{}
@@ -408,10 +440,21 @@ func (m *machine) canceling() ([]*call, bool) {
 		}
 		return calls, false
 	}
+	if len(m.t.Sizes) > 0 && m.t.Stage != stageJoined {
+		m.stage(m.t.Phase, stageJoined)
+	}
+	if m.t.Stage == stageJoined {
+		return m.groupLook(&call{wantMembers: true}), false
+	}
+	m.settled()
+	return nil, m.t.Restore.Active()
+}
+
+// settled ends a task that was canceled and has come to rest.
+func (m *machine) settled() {
 	m.status(onSettled, ByPolicy, m.t.Reason)
 	m.t.HoldsGroup = m.t.Restore.Active()
 	m.stage("", "")
-	return nil, m.t.Restore.Active()
 }
 
 // lastGroupCall sends a group-level call again that was in flight at the cancel, until its outcome is known.
@@ -428,6 +471,12 @@ func (m *machine) lastGroupCall() []*call {
 func (m *machine) applyCanceling(o *outcome) {
 	l := &m.t.Ledger
 	switch {
+	case o.call.stage == stageJoined: // one try: it only reports
+		if m.t.Stage == stageJoined {
+			m.noteJoined(o.members)
+			m.settled()
+		}
+		return
 	case !o.call.acts(): // a look for something that is not done any more
 		return
 	case errors.Is(o.err, provider.ErrNotFound) && o.call.op != opSetImage:
@@ -437,6 +486,8 @@ func (m *machine) applyCanceling(o *outcome) {
 	case o.err != nil: // what it may have done stays in the ledger
 	case o.call.op == opResume:
 		l.Ours = nil
+	case o.call.op == opSuspend:
+		m.suspended()
 	case o.call.op == opSetImage && m.reverting():
 		l.Image = nil
 	case o.call.op == opSetImage:

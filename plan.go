@@ -117,6 +117,9 @@ type view struct {
 	group   *provider.Group // nil: does not exist
 	members []provider.Instance
 	inspect *provider.Inspection // nil: not inspected
+	// wanted are the images of instances that get another one than the spec's, and images what these are.
+	wanted map[string]string
+	images map[string]*provider.Image
 	// sets says that the provider can set the configuration's image.
 	sets bool
 }
@@ -137,13 +140,22 @@ func divide(s *Spec, kind TaskKind, rows []Instance, members []provider.Instance
 		byID[members[n].ID] = &members[n]
 	}
 	if kind == Rollback {
+		ours := make(map[string]bool, len(rows))
 		for n := range rows {
 			if i := &rows[n]; i.Status == InstancePending {
+				ours[i.ID] = true
 				if s, reason := rollbackTarget(i, byID[i.ID], s); reason != "" {
 					d.excluded = append(d.excluded, Exclusion{i.ID, reason})
 				} else {
 					d.targets = append(d.targets, s)
 				}
+			} else {
+				ours[i.ID] = true
+			}
+		}
+		for _, i := range members {
+			if !ours[i.ID] {
+				d.excluded = append(d.excluded, Exclusion{i.ID, "is not rolled back"})
 			}
 		}
 	} else {
@@ -308,7 +320,7 @@ func (m *machine) finalize(g *provider.Group, members []provider.Instance) {
 		m.undo("the final members do not match the plan that was insisted on; look at a new plan")
 		return
 	}
-	m.setRows(d)
+	m.setRows(d, members)
 	m.t.Sizes, m.t.AskedBatches = d.sizes, m.t.Spec.Batches.Count
 	m.event(Event{Kind: EventPlanned, Cause: ByPolicy, Text: fmt.Sprintf("%d instances in %d batches", len(d.targets), len(d.sizes))})
 	if slices.ContainsFunc(m.t.Instances, func(i Instance) bool { return i.Status == InstanceLeftover }) && m.t.Kind == Rollback {
@@ -320,7 +332,15 @@ func (m *machine) finalize(g *provider.Group, members []provider.Instance) {
 }
 
 // setRows writes the rows of the final plan.
-func (m *machine) setRows(d division) {
+func (m *machine) setRows(d division, members []provider.Instance) {
+	for _, s := range members { // what somebody has put back is not left over any more
+		i := m.row(s.ID)
+		if i == nil || s.Lifecycle == "" {
+			continue
+		}
+		i.InStandby = i.InStandby && s.Lifecycle == provider.Standby
+		i.Lifted = i.Lifted && s.Lifecycle != provider.Protected
+	}
 	have := make(map[string]Instance, len(m.t.Instances))
 	for _, i := range m.t.Instances {
 		have[i.ID] = i
@@ -351,7 +371,7 @@ func (m *machine) setRows(d division) {
 		planned[t.ID] = true
 	}
 	for _, e := range d.excluded {
-		if have[e.InstanceID].Status == InstanceLeftover {
+		if i := have[e.InstanceID]; i.Status == InstanceLeftover && (i.InStandby || i.Lifted || i.Stopped) {
 			continue
 		}
 		add(e.InstanceID, func(i *Instance) { i.Status, i.Note = InstanceExcluded, e.Reason })

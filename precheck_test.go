@@ -1,6 +1,7 @@
 package rollingupgrade_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -82,7 +83,9 @@ func groupPrechecks() []precheck {
 		{name: "no rollback counterpart", spec: scriptSpec(2, noRollback), want: []string{"warning no_rollback []"}},
 		{name: "more batches than instances", spec: scriptSpec(9), want: []string{clamped}, says: "9 batches were asked for, there are instances for 4"},
 		{name: "leftovers of an earlier task", setup: leaveBehind, spec: scriptSpec(2, least(1)), want: []string{"warning leftovers_taken_over [i-0001]"}},
-		{name: "provider that cannot inspect", setup: func(b *bed) { b.useProvider(struct{ provider.Provider }{b.cloud}) }, spec: imageSpec(2), want: []string{"warning not_inspected []"}},
+		{name: "provider that cannot inspect", setup: func(b *bed) {
+			b.use(func(f fake.Face) provider.Provider { return struct{ provider.Provider }{f} }, ru.Config{})
+		}, spec: imageSpec(2), want: []string{"warning not_inspected []"}},
 	}
 }
 
@@ -94,14 +97,6 @@ func leaveBehind(b *bed) {
 	b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverProcess}}))
 	b.runTo(id, ru.StatusCanceled)
 	b.cloud.ClearLog()
-}
-
-// useProvider gives the bed a Runner on another provider.
-func (b *bed) useProvider(p provider.Provider) {
-	b.t.Helper()
-	r, err := ru.New(p, b.store, ru.Config{})
-	b.ok(err)
-	b.r = r
 }
 
 func memberPrechecks() []precheck {
@@ -122,12 +117,12 @@ func memberPrechecks() []precheck {
 		{name: "powershell script on windows", setup: addInstance(fake.InstanceSpec{OS: "windows"}), spec: scriptSpec(1, scriptType(provider.PowerShell), include("i-x"))},
 		{name: "agent offline", setup: world(func(w *fake.World) { w.SetAgentOffline(time.Hour, "i-0003") }), spec: scriptSpec(2), want: []string{"warning agent_offline [i-0003]"}, says: "when its turn comes"},
 		{name: "agent offline and an image", setup: world(func(w *fake.World) { w.SetAgentOffline(time.Hour, "i-0003") }), spec: imageSpec(2), want: []string{setsImage}},
-		{name: "login lost", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(2), want: []string{"error login_lost [i-x]", setsImage}, says: "Consent.LoginLoss"},
+		{name: "login lost", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(1, include("i-x")), want: []string{"error login_lost [i-x]", setsImage}, says: "Consent.LoginLoss"},
 		{
-			name: "login lost with consent", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(2, func(s *ru.Spec) { s.Consent.LoginLoss = true }),
+			name: "login lost with consent", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: imageSpec(1, include("i-x"), func(s *ru.Spec) { s.Consent.LoginLoss = true }),
 			want: []string{setsImage, "warning login_lost [i-x]"},
 		},
-		{name: "login kept by a key pair", setup: addInstance(fake.InstanceSpec{NoPassword: true, KeyPair: "key"}), spec: imageSpec(2), want: []string{setsImage}},
+		{name: "login kept by a key pair", setup: addInstance(fake.InstanceSpec{NoPassword: true, KeyPair: "key"}), spec: imageSpec(1, include("i-x")), want: []string{setsImage}},
 		{name: "login kept by a script", setup: addInstance(fake.InstanceSpec{NoPassword: true}), spec: scriptSpec(2)},
 		{name: "individual weight", group: fake.GroupSpec{LoadBalancers: []string{"lb"}}, setup: addInstance(fake.InstanceSpec{CustomWeight: 7}), spec: scriptSpec(2), want: []string{"warning custom_weight [i-x]"}},
 		{name: "snapshot policy", setup: addInstance(fake.InstanceSpec{Disk: provider.Disk{SnapshotPolicyID: "sp"}}), spec: imageSpec(2), want: []string{setsImage, "warning snapshot_policy [i-x]"}},
@@ -173,7 +168,7 @@ func imagePrechecks() []precheck {
 		{name: "configuration after the first batch", spec: imageSpec(2, earlyImage), want: []string{setsImage}, says: "gets the new image after the first batch"},
 		{name: "configuration never", spec: imageSpec(2, keepImage), want: []string{setsImage}, says: "keeps image img-v1"},
 		{name: "configuration that has the image", spec: imageSpec(2, image(fake.DemoOldImage))},
-		{name: "configuration that the provider cannot set", setup: func(b *bed) { b.useProvider(inspecting{b.cloud, b.cloud}) }, spec: imageSpec(2), want: []string{setsImage}, says: "cannot change"},
+		{name: "configuration that the provider cannot set", setup: func(b *bed) { b.use(func(f fake.Face) provider.Provider { return inspecting{f, f} }, ru.Config{}) }, spec: imageSpec(2), want: []string{setsImage}, says: "cannot change"},
 		{name: "launch template", group: launch, spec: imageSpec(2), want: []string{"warning launch_template []"}, says: "lt-1, which is not changed and still names image img-v1"},
 		{name: "data disks of the configuration lost", group: dataDisks, spec: imageSpec(2), want: []string{"error data_disk_loss []", setsImage}, says: "Consent.DataDiskLoss"},
 		{name: "data disks lost with consent", group: dataDisks, spec: imageSpec(2, func(s *ru.Spec) { s.Consent.DataDiskLoss = true }), want: []string{setsImage, "warning data_disk_loss []"}},
@@ -287,7 +282,7 @@ func TestS7_EveryCodeHasACase(t *testing.T) {
 
 func TestS7_AllFindingsTogetherErrorsFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		b := groupBed(t, fake.GroupSpec{Instances: 2, Type: "ECI", State: provider.GroupInactive, SystemSuspended: true, RefreshID: "r", DataDisksFromImage: true, LoadBalancers: []string{"lb"}, DesiredCapacity: 9})
+		b := groupBed(t, fake.GroupSpec{Instances: 2, Type: "ECI", State: provider.GroupInactive, SystemSuspended: true, RefreshID: "r", DataDisks: json.RawMessage(`[{"Size":100}]`), DataDisksFromImage: true, LoadBalancers: []string{"lb"}, DesiredCapacity: 9})
 		addImage(provider.Image{Status: "Creating", OS: "windows", Architecture: "arm64", SizeGiB: 50, DataDisks: true, Unsubscribed: true})(b)
 		addInstance(fake.InstanceSpec{Locks: []string{"security"}, Expired: true, Power: provider.Stopped, NoPassword: true, CustomWeight: 3, Disk: provider.Disk{SnapshotPolicyID: "sp"}})(b)
 		b.cloud.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Minute, 0, 0) })
@@ -301,7 +296,7 @@ func TestS7_AllFindingsTogetherErrorsFirst(t *testing.T) {
 			"error group_inactive []", "error group_type []", "error group_stopped_by_service []", "error instance_not_running [i-x]",
 			"error instance_locked [i-x]", "error instance_expired [i-x]", "error capacity []", "error instance_refresh []",
 			"error image_unavailable []", "error image_data_disks []", "error image_not_subscribed []", "error image_os " + all,
-			"error image_architecture " + all, "error image_size " + all, "error data_disk_loss []", "error login_lost [i-x]",
+			"error image_architecture " + all, "error image_size " + all, "error data_disk_loss []", "error login_lost " + byFace("[i-x]", all), // the wire shows it of the whole configuration
 			"warning activity_in_progress []", "warning desired_capacity []", setsImage, "warning custom_weight [i-x]",
 			"warning snapshot_policy [i-x]", "warning no_rollback []",
 		}, findings(refused.Plan.Findings))

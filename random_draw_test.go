@@ -3,10 +3,12 @@ package rollingupgrade_test
 import (
 	"context"
 	"fmt"
+	"testing"
 	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
@@ -14,11 +16,40 @@ func (s *schedule) one(p int) bool { return s.r.IntN(100) < p }
 
 func pick[T any](s *schedule, all ...T) T { return all[s.r.IntN(len(all))] }
 
+// line draws a line to a cloud; over the wire with some switches in other positions than usual.
+func (s *schedule) line(t testing.TB) *line {
+	if !*wireFlag {
+		return lineTo(t, s.cloud(fake.Config{Steps: quick}))
+	}
+	return lineWith(t, fake.Config{Steps: quick}, s.cloud, s.positions()...)
+}
+
+// positions draws up to three switches. Of those that weaken what tells one sending of a script from two there is one at most.
+func (s *schedule) positions() (at []position) {
+	weak := false
+	for range s.r.IntN(4) {
+		p := pick(s, positions()...)
+		if p.blind || p.weak && weak {
+			continue
+		}
+		weak = weak || p.weak
+		at = append(at, p)
+		s.note("%s", p)
+	}
+	s.weak = weak
+	return at
+}
+
 // cloud draws a group and what is special about its instances.
-func (s *schedule) cloud() *fake.Cloud {
-	cfg := fake.Config{Steps: quick}
-	cfg.PartialStandby, cfg.AutoStartAfterReplace = s.one(20), s.one(10)
-	cfg.StopLetsScriptsRun, cfg.NoCommandLookup, cfg.ActivitiesBlock = s.one(20), s.one(10), s.one(20)
+func (s *schedule) cloud(cfg fake.Config) *fake.Cloud {
+	on := func(is *bool, p int) { *is = s.one(p) || *is }
+	on(&cfg.PartialStandby, 20)
+	on(&cfg.AutoStartAfterReplace, 10)
+	on(&cfg.StopLetsScriptsRun, 20)
+	on(&cfg.ActivitiesBlock, 20)
+	if none := s.one(10); !s.weak {
+		cfg.NoCommandLookup = none
+	}
 	cfg.ReplaceTargets = 1 + s.r.IntN(4)
 	if s.one(30) {
 		cfg.Seed, cfg.Jitter, cfg.Tail = s.seed, 0.5, 0.05
@@ -103,6 +134,7 @@ func (s *schedule) faults() {
 		"Group", "Members", "Instances", "EnterStandby", "ExitStandby", "SetProtection", "Start", "SuspendProcesses", "ResumeProcesses",
 		"Update", "Configuration", "SetConfigurationImage", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", "",
 	}
+	s.wireFaults()
 	for range s.r.IntN(5) {
 		f := fake.Fault{Op: pick(s, ops...), Nth: 1 + s.r.IntN(6), Count: 1 + s.r.IntN(3)}
 		switch s.r.IntN(7) {
@@ -123,6 +155,39 @@ func (s *schedule) faults() {
 		}
 		s.note("%s", f)
 		s.g.cloud.Inject(f)
+	}
+}
+
+// wireFaults draws faults of the wire: some calls, or for some minutes a share of all.
+func (s *schedule) wireFaults() {
+	wire := s.g.line.wire
+	if wire == nil {
+		return
+	}
+	actions := []string{
+		"DescribeScalingGroups", "DescribeScalingInstances", "DescribeInstances", "DescribeDisks", "DescribeScalingConfigurations", "EnterStandby", "ExitStandby",
+		"SetInstancesProtection", "SuspendProcesses", "ResumeProcesses", "StopInstances", "ReplaceSystemDisk", "StartInstances", "RunCommand", "StopInvocation",
+		"DescribeInvocations", "DescribeInvocationResults", "ModifyScalingConfiguration", "",
+	}
+	for range s.r.IntN(8) {
+		f := openapi.Fault{Action: pick(s, actions...), Nth: 1 + s.r.IntN(6), Count: 1 + s.r.IntN(3)}
+		if s.one(40) {
+			f.Nth, f.Count, f.Until, f.Chance = 0, 0, time.Duration(1+s.r.IntN(10))*time.Minute, float64(1+s.r.IntN(10))/100
+		}
+		switch s.r.IntN(8) {
+		case 0:
+			f.Reply, f.Status, f.Code, f.RetryAfter = openapi.ReplyError, 400, "Throttling.User", time.Duration(s.r.IntN(8))*time.Second
+		case 1:
+			f.Reply, f.Status, f.Code, f.Effect = openapi.ReplyError, 500, "InternalError", s.one(50)
+		case 2:
+			f.Reply, f.Effect = openapi.ReplyError, s.one(50)
+		case 3:
+			f.Delay = pick(s, 10*time.Second, 50*time.Second, 90*time.Second)
+		default:
+			f.Reply, f.Effect = pick(s, openapi.ReplyCut, openapi.ReplyCutBody, openapi.ReplyEmpty, openapi.ReplyBroken), s.one(70)
+		}
+		s.note("wire: %s", f)
+		wire.Inject(f)
 	}
 }
 

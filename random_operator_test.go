@@ -7,6 +7,8 @@ import (
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
 )
 
 // play leads one or two tasks, and a rollback where one is drawn, to their end, and puts back what is left over.
@@ -32,13 +34,16 @@ func (s *schedule) play() {
 }
 
 func (s *schedule) create(spec ru.Spec) (id string, err error) {
-	err = s.o.asClerk(func(r *ru.Runner) error {
-		sum, err := r.Create(s.o.ctx, spec)
-		id = sum.ID
-		return err
+	err = s.again(func() error {
+		return s.o.asClerk(func(r *ru.Runner) error {
+			sum, err := r.Create(s.o.ctx, spec)
+			id = sum.ID
+			return err
+		})
 	})
 	switch {
 	case err == nil:
+		s.tasks++
 	case errors.Is(err, ru.ErrPrecheck), passes(err):
 	default:
 		s.g.inv.problem("create: %v", err)
@@ -46,13 +51,26 @@ func (s *schedule) create(spec ru.Spec) (id string, err error) {
 	return id, err
 }
 
+// again calls f until no injected fault meets it, for some minutes: its checks make many calls.
+func (s *schedule) again(f func() error) (err error) {
+	for range 30 {
+		if err = f(); err == nil || !passes(err) {
+			return err
+		}
+		time.Sleep(10 * time.Second)
+	}
+	return err
+}
+
 // rollBack rolls a task back if that is possible, and returns the newest task.
 func (s *schedule) rollBack(id string) string {
 	back := id
-	err := s.o.asClerk(func(r *ru.Runner) error {
-		sum, err := r.Rollback(s.o.ctx, id, ru.RollbackSpec{ClientToken: "back-" + id, Scope: ru.RollbackScope([]string{"", "attempted"}[s.draw(2, "scope"+id)])})
-		back = sum.ID
-		return err
+	err := s.again(func() error {
+		return s.o.asClerk(func(r *ru.Runner) error {
+			sum, err := r.Rollback(s.o.ctx, id, ru.RollbackSpec{ClientToken: "back-" + id, Scope: ru.RollbackScope([]string{"", "attempted"}[s.draw(2, "scope"+id)])})
+			back = sum.ID
+			return err
+		})
 	})
 	if err != nil {
 		if !errors.Is(err, ru.ErrIllegalCommand) && !errors.Is(err, ru.ErrPrecheck) && !passes(err) {
@@ -66,7 +84,9 @@ func (s *schedule) rollBack(id string) string {
 // passes reports whether an error comes from an injected fault: the operator would try again later.
 func passes(err error) bool {
 	var own *fake.APIError
-	return errors.As(err, &own) && own.Message == "injected fault" || errors.Is(err, errLost)
+	onWire := new(aliyun.Error)
+	return errors.As(err, &own) && own.Message == "injected fault" || errors.Is(err, errLost) ||
+		errors.As(err, &onWire) && (provider.Unknown(err) || provider.Retryable(err))
 }
 
 // finish leads a task and whatever rolls it back to an end, and returns the last of them.

@@ -157,7 +157,7 @@ func TestOldRecordsAreUsable(t *testing.T) {
 						t.Fatal(err)
 					}
 					cloud := fake.Demo(fake.Config{}, 6)
-					r, err := ru.New(cloud, store, ru.Config{})
+					r, err := ru.New(face(t, cloud), store, ru.Config{})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -218,7 +218,7 @@ func TestNewerRecordsAreRefused(t *testing.T) {
 				if err := store.Create(ctx, k.creation()); err != nil {
 					t.Fatal(err)
 				}
-				r, err := ru.New(fake.Demo(fake.Config{}, 6), store, ru.Config{})
+				r, err := ru.New(face(t, fake.Demo(fake.Config{}, 6)), store, ru.Config{})
 				if err != nil {
 					t.Fatal(err)
 				}

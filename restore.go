@@ -45,7 +45,7 @@ func (t *Task) Leftovers() []Leftover {
 	for n := range t.Instances {
 		left = append(left, t.Instances[n].leftovers(t.ID)...)
 	}
-	if l := t.Ledger.Image; l != nil && t.Status != StatusSucceeded {
+	if l := t.Ledger.Image; t.leavesImage() {
 		reason := "changed to " + l.New.ImageID + " from " + l.Old.ImageID
 		if !l.Done {
 			reason = "may have been " + reason
@@ -56,6 +56,13 @@ func (t *Task) Leftovers() []Leftover {
 		left = append(left, Leftover{Kind: LeftoverProcess, Process: p, OriginID: t.ID, Reason: "suspended by the task"})
 	}
 	return left
+}
+
+// leavesImage reports whether the configuration's image is something left over: a task that succeeds has set it for good, but
+// not the one that it took over.
+func (h *Head) leavesImage() bool {
+	l := h.Ledger.Image
+	return l != nil && (h.Status != StatusSucceeded || l.TaskID != h.ID)
 }
 
 func (i *Instance) leftovers(taskID string) []Leftover {
@@ -103,13 +110,13 @@ func (i *Instance) why() string {
 type RestoreFilter struct {
 	// InstanceIDs selects instances; empty selects all.
 	InstanceIDs []string `json:"instance_ids,omitempty"`
-	// Kinds selects kinds; empty selects all but LeftoverImage.
+	// Kinds selects kinds; empty selects all but LeftoverImage, and with InstanceIDs all that are about instances.
 	Kinds []LeftoverKind `json:"kinds,omitempty"`
 }
 
 func (f RestoreFilter) kind(k LeftoverKind) bool {
 	if len(f.Kinds) == 0 {
-		return k != LeftoverImage
+		return k != LeftoverImage && (k != LeftoverProcess || len(f.InstanceIDs) == 0)
 	}
 	return slices.Contains(f.Kinds, k)
 }
@@ -166,7 +173,7 @@ func (m *machine) prepareMoves(which func(*Instance) bool) {
 			if i.Call != nil && i.Call.Op != opExit && i.Call.Op != opProtect && i.Call.Op != opStart {
 				i.Call = nil
 			}
-			*m.track(i) = track{}
+			*m.track(i) = track{stood: m.track(i).stood}
 			m.touch(i)
 		}
 	}
@@ -243,6 +250,9 @@ func (m *machine) applyRestoreLook(i *Instance, s *provider.Instance, err error)
 			}
 			return
 		}
+	} else if s.Lifecycle != provider.Standby && i.InStandby && m.entering(i) {
+		m.restoreLater(i, fmt.Errorf("%w: is shown as %s, right after it was put in Standby", provider.ErrBusy, s.Lifecycle))
+		return
 	} else if s.Lifecycle != provider.Standby {
 		i.InStandby = false
 		i.Lifted = i.Lifted && s.Lifecycle != provider.Protected
@@ -259,7 +269,7 @@ func (m *machine) applyRestoreLook(i *Instance, s *provider.Instance, err error)
 		m.stays(i, "was changed, or is not Running")
 	case s.DiskReplacing || s.Power != provider.Running && s.Power != provider.Stopped:
 		m.restoreLater(i, fmt.Errorf("%w: is %s, disk replacement open: %t", provider.ErrBusy, s.Power, s.DiskReplacing))
-	case s.Power == provider.Stopped && !i.Stopped && !i.Begun:
+	case s.Power == provider.Stopped && !i.Stopped && (!i.Begun || m.t.Spec.Update.Kind == provider.ScriptUpdate):
 		m.stays(i, "is Stopped, and not by the task")
 	case s.Power == provider.Stopped && t.tries > 0 && m.restoreOverdue(i):
 		m.stays(i, "was started and is Stopped again")
@@ -288,6 +298,8 @@ func (m *machine) applyRestoreAnswer(i *Instance, o *outcome, p *provider.Progre
 		err = provider.ErrNotBegun
 	}
 	switch {
+	case err == nil && !p.Done && m.lost(i.Call) && m.restoreOverdue(i):
+		m.stays(i, "the order was accepted, and it is not there")
 	case err == nil && !p.Done:
 		m.track(i).nextAt = m.now.Add(or(p.Wait, 2*time.Second))
 	case err == nil:
@@ -348,7 +360,7 @@ func (m *machine) endRestore() {
 	r := m.t.Restore
 	stays := 0
 	for n := range m.t.Instances {
-		if m.t.Instances[n].Stays != "" {
+		if i := &m.t.Instances[n]; i.Stays != "" && r.Filter.instance(i) {
 			stays++
 		}
 	}
@@ -359,6 +371,10 @@ func (m *machine) endRestore() {
 	m.t.HoldsGroup = false
 	m.stage("", "")
 	m.event(Event{Kind: EventRestore, Cause: ByPolicy, Text: or(r.Error, "ended")})
+	if len(r.Then) > 0 {
+		m.t.Restore = &Restore{Filter: r.Then[0], Then: r.Then[1:], Since: m.now, Error: r.Error, Cause: r.Cause}
+		m.t.HoldsGroup = true
+	}
 }
 
 // returning puts back in service what a rollback took over and what was not changed.

@@ -24,6 +24,8 @@ type RollbackSpec struct {
 	// Pause and Failure are the rollback's own policies.
 	Pause   PausePolicy   `json:"pause,omitzero"`
 	Failure FailurePolicy `json:"failure,omitzero"`
+	// MinInService is how many instances must stay in service, -1 allows that a batch takes out everything; zero means as in the source.
+	MinInService int `json:"min_in_service,omitempty"`
 	// ClientToken and PlanHash are as in [Spec].
 	ClientToken string `json:"client_token,omitempty"`
 	PlanHash    string `json:"plan_hash,omitempty"`
@@ -47,6 +49,9 @@ func (r *RollbackSpec) spec(source *Spec) Spec {
 		MinInService: source.MinInService, MaxInFlight: source.MaxInFlight, Drain: source.Drain, Verify: source.Verify,
 		Configuration: ConfigurationAfterSuccess, Consent: source.Consent, Timeouts: source.Timeouts,
 		ClientToken: r.ClientToken, PlanHash: r.PlanHash,
+	}
+	if r.MinInService != 0 {
+		s.MinInService = r.MinInService
 	}
 	s.Targets.IncludeProtected = source.Targets.IncludeProtected
 	if s.Update.Kind == "" {
@@ -112,6 +117,7 @@ func rollbackRows(source, tail *Task, r *RollbackSpec) []Instance {
 		row := Instance{ID: i.ID, Status: InstancePending}
 		if n, ok := leftover[i.ID]; ok {
 			row.InStandby, row.Lifted, row.Stopped, row.OriginID = left[n].InStandby, left[n].Lifted, left[n].Stopped, left[n].OriginID
+			row.Begun, row.Underway = left[n].Begun, left[n].Underway
 			left[n].ID = ""
 		}
 		if r.ToBefore && i.Before != nil {
@@ -158,7 +164,7 @@ func inheritLedger(prior *Task) Ledger {
 		return Ledger{}
 	}
 	l := Ledger{Ours: slices.Clone(prior.Ledger.Ours)}
-	if prior.Status != StatusSucceeded {
+	if prior.leavesImage() {
 		l.Image = prior.Ledger.Image
 	}
 	return l

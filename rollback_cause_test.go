@@ -28,7 +28,7 @@ func TestS35_CauseOfARollback(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				r, err := ru.New(fake.Demo(fake.Config{}, 4), ru.NewMemoryStore(), ru.Config{Hooks: tc.hooks})
+				r, err := ru.New(face(t, fake.Demo(fake.Config{}, 4)), ru.NewMemoryStore(), ru.Config{Hooks: tc.hooks})
 				if err != nil {
 					t.Fatal(err)
 				}

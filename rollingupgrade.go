@@ -50,7 +50,7 @@ type Config struct {
 	// Poll is how often the store is looked at for commands of other processes, where the store is no
 	// [Notifier], and how often Serve looks for tasks; zero means 2 s.
 	Poll time.Duration
-	// MaxWait is the longest time between two looks at an instance; zero means 30 s.
+	// MaxWait is the longest time between two looks at an instance; zero means 2 minutes.
 	MaxWait time.Duration
 	// CallLimit is how long one provider call may take; zero means 60 s.
 	CallLimit time.Duration
@@ -72,7 +72,7 @@ func (c Config) withDefaults() Config {
 	c.Logger = or(c.Logger, slog.New(slog.DiscardHandler))
 	c.HookTimeout = or(c.HookTimeout, time.Minute)
 	c.Parallel, c.ParallelTotal, c.Tasks = or(c.Parallel, 16), or(c.ParallelTotal, 64), or(c.Tasks, 100)
-	c.Poll, c.MaxWait = or(c.Poll, 2*time.Second), or(c.MaxWait, 30*time.Second)
+	c.Poll, c.MaxWait = or(c.Poll, 2*time.Second), or(c.MaxWait, 2*time.Minute)
 	c.CallLimit, c.Lease, c.Renew, c.Margin = or(c.CallLimit, time.Minute), or(c.Lease, 3*time.Minute), or(c.Renew, 45*time.Second), or(c.Margin, 15*time.Second)
 	c.TokenTrust, c.Lookup, c.Grace = or(c.TokenTrust, 5*time.Minute), or(c.Lookup, 2*time.Minute), or(c.Grace, 10*time.Second)
 	c.Owner = or(c.Owner, "runner-"+rand.Text())

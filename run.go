@@ -46,8 +46,9 @@ type driver struct {
 	woken    chan struct{}
 	gone     chan struct{} // closed when the driver has ended; late results are dropped
 	inFlight int
-	unsaved  []*outcome // applied since the last save
-	resaved  bool       // the record has to be loaded again
+	grace    *time.Timer // runs from when the driver was told to stop
+	unsaved  []*outcome  // applied since the last save
+	resaved  bool        // the record has to be loaded again
 
 	start     time.Time    // wall and monotonic clock when the driver began
 	renewedAt atomic.Int64 // when the last save began, in nanoseconds after start
@@ -122,15 +123,16 @@ const gather = time.Millisecond
 
 // wait waits for outcomes and applies them, or for the time when there is something to do. It reports true when ctx is done.
 func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
-	timer := time.NewTimer(d.pause())
+	timer := time.NewTimer(d.pause(stopping))
 	defer timer.Stop()
 	done := ctx.Done()
 	var grace <-chan time.Time
 	if stopping {
 		done = nil
-		t := time.NewTimer(d.r.cfg.Grace)
-		defer t.Stop()
-		grace = t.C
+		if d.grace == nil {
+			d.grace = time.NewTimer(d.r.cfg.Grace)
+		}
+		grace = d.grace.C
 	}
 	for {
 		select {
@@ -141,10 +143,9 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 			d.refresh(context.WithoutCancel(ctx))
 			return false
 		case <-timer.C:
-			if stopping {
-				return false
+			if !stopping && !d.told() {
+				d.refresh(ctx)
 			}
-			d.refresh(ctx)
 			return false
 		case <-done:
 			return true
@@ -156,8 +157,11 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 }
 
 // pause is how long to wait if nothing happens.
-func (d *driver) pause() time.Duration {
+func (d *driver) pause(stopping bool) time.Duration {
 	p := d.leaseLeft() - (d.r.cfg.Lease - d.r.cfg.Renew) + time.Millisecond
+	if stopping { // nothing is begun any more
+		return max(p, 0)
+	}
 	if !d.m.next.IsZero() {
 		p = min(p, d.m.next.Sub(d.now()))
 	}
@@ -200,6 +204,13 @@ func (d *driver) take(first *outcome) {
 		d.m.apply(o, now)
 		d.unsaved = append(d.unsaved, o)
 	}
+}
+
+// told reports whether the driver hears of every save, so that it need not look.
+func (d *driver) told() bool {
+	_, notifies := d.r.store.(Notifier)
+	_, alone := d.r.store.(ExclusiveStore)
+	return notifies && alone
 }
 
 // refresh loads the record again if somebody else has saved it.
@@ -307,6 +318,9 @@ func (d *driver) reload(ctx context.Context) error {
 // close ends what belongs to the driver.
 func (d *driver) close() {
 	d.stopCalls()
+	if d.grace != nil {
+		d.grace.Stop()
+	}
 	close(d.gone)
 	d.observe.close()
 	d.r.release(d.m.t.ID)

@@ -51,7 +51,7 @@ func TestN2_SaveTakesEffectLate(t *testing.T) {
 		ctx := t.Context()
 		cloud := fake.Demo(fake.Config{}, 4)
 		store := &lateStore{MemoryStore: ru.NewMemoryStore(), n: n}
-		r, err := ru.New(cloud, store, ru.Config{Hooks: ru.Hooks{Transition: func(_ context.Context, _ ru.Summary, e ru.Event) {
+		r, err := ru.New(face(t, cloud), store, ru.Config{Hooks: ru.Hooks{Transition: func(_ context.Context, _ ru.Summary, e ru.Event) {
 			if e.InstanceID == "" {
 				seen = append(seen, fmt.Sprint(e.Kind, " ", e.From, " ", e.To))
 			}

@@ -94,7 +94,7 @@ func (s *server) add(n int) {
 	s.mu.Unlock()
 }
 
-// start drives a claimed task in a goroutine. seen is the lease that is over.
+// start drives a claimed task in a goroutine, if its lease is still what was seen.
 func (s *server) start(ctx context.Context, taskID string, seen Lease) {
 	s.add(1)
 	s.tasks.Go(func() {

@@ -128,7 +128,11 @@ func TestS15_VerifyBeforeBackInService(t *testing.T) {
 			}
 		}
 		b.runTo(b.create(imageSpec(2)), ru.StatusSucceeded)
-		diff(t, "asked", [][]string{idRange(1, 3), idRange(4, 6)}, v.asked)
+		// Over the wire a look may come when some of them run and others do not yet.
+		diff(t, "asked", [][]string{idRange(1, 3), idRange(4, 6)}, byFace(v.asked, joined(v.asked, 3)))
+		if len(v.asked) > 4 {
+			t.Errorf("they were asked about one by one: %v", v.asked)
+		}
 	})
 	bubbled(t, "until it is healthy", func(t *testing.T) {
 		v := &verifier{says: func(id string, times int) ru.Verdict { return ru.Verdict{Healthy: id != "i-0001" || times > 4} }}

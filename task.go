@@ -170,10 +170,9 @@ const (
 	stageImage      Stage = "setting image"          // finishing: configuration image
 	stageChecking   Stage = "checking group"         // finishing: what is still suspended, who joined
 	stageResuming   Stage = "resuming processes"     // finishing
-	stageRestarting Stage = "looking at leftovers"   // restore
+	stageJoined     Stage = "looking for newcomers"  // canceling
 	stageMoving     Stage = "moving instances"       // restore
 	stageReverting  Stage = "putting the image back" // restore
-	stageReviewing  Stage = "looking at processes"   // restore
 	stageReleasing  Stage = "resuming what is left"  // restore
 )
 
@@ -318,6 +317,8 @@ type Ledger struct {
 	Suspended []provider.Process `json:"suspended,omitempty"`
 	// Ours are the processes that this task (or one it took over from) suspended, or was about to, and has not resumed.
 	Ours []provider.Process `json:"ours,omitempty"`
+	// SuspendedAt is when the processes were suspended last: for a while after that a look may not show it yet.
+	SuspendedAt time.Time `json:"suspended_at,omitzero"`
 	// Call is a group-level call whose outcome is not yet known.
 	Call *Call `json:"call,omitempty"`
 	// Calls counts the group-level calls.
@@ -381,9 +382,11 @@ type Pause struct {
 
 // Restore is a call that puts back what a task left behind.
 type Restore struct {
-	Filter  RestoreFilter `json:"filter"`
-	Since   time.Time     `json:"since"`
-	EndedAt time.Time     `json:"ended_at,omitzero"`
+	Filter RestoreFilter `json:"filter"`
+	// Then are filters that were asked for meanwhile; they follow one after the other.
+	Then    []RestoreFilter `json:"then,omitempty"`
+	Since   time.Time       `json:"since"`
+	EndedAt time.Time       `json:"ended_at,omitzero"`
 	// Error is why the last try did not put back everything; empty if it did, or goes on.
 	Error string `json:"error,omitempty"`
 	// Cause is who asked.

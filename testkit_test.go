@@ -23,6 +23,7 @@ import (
 type bed struct {
 	t     testing.TB
 	cloud *fake.Cloud
+	line  *line // to the cloud
 	store *ru.MemoryStore
 	r     *ru.Runner
 	// rough says that the test makes the client do what a correct client never does, so that violations are not counted.
@@ -30,18 +31,21 @@ type bed struct {
 }
 
 // inBubble runs f with simulated time.
-func inBubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	leaveOutOnWire(t)
+	synctest.Test(t, f)
+}
 
 // bubbled runs f as a subtest with simulated time.
 func bubbled(t *testing.T, name string, f func(t *testing.T)) {
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	t.Run(name, func(t *testing.T) { inBubble(t, f) })
 }
 
 // newBed returns a bed on a cloud. When the test ends, it demands that the client did nothing that a correct
 // client never does.
 func newBed(t testing.TB, cloud *fake.Cloud, cfg ru.Config) *bed {
 	t.Helper()
-	b := &bed{t: t, cloud: cloud, store: ru.NewMemoryStore()}
+	b := &bed{t: t, cloud: cloud, line: lineTo(t, cloud), store: ru.NewMemoryStore()}
 	b.r = b.runner(cfg)
 	t.Cleanup(func() {
 		if v := cloud.Violations(); len(v) > 0 && !b.rough {
@@ -72,7 +76,7 @@ func groupBed(t testing.TB, g fake.GroupSpec) *bed {
 // runner returns another Runner on the bed's cloud and store.
 func (b *bed) runner(cfg ru.Config) *ru.Runner {
 	b.t.Helper()
-	r, err := ru.New(b.cloud, b.store, cfg)
+	r, err := ru.New(b.line.face(), b.store, cfg)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -4,19 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
 // upgrading works on batch after batch.
 func (m *machine) upgrading() ([]*call, bool) {
-	if m.t.PauseAsked != nil && !m.inFlight() {
-		m.pause(onPause, *m.t.PauseAsked, pauseCause(m.t.PauseAsked))
-		return nil, true
+	if m.t.PauseAsked != nil && m.t.Stage != stageAfter {
+		if calls, again := m.beforePause(); again || len(calls) > 0 {
+			return calls, again
+		}
 	}
 	// Rows that are at work go on whatever the group-level stage is.
 	switch m.t.Stage {
 	case stageOpening:
+		if m.t.PauseAsked != nil { // what is at work goes on, and nothing is opened
+			return m.rowCalls(), false
+		}
 		ids := m.waitingIDs()
 		return append(m.rowCalls(), m.groupLook(&call{ids: ids})...), false
 	case stageSuspended:
@@ -25,6 +30,9 @@ func (m *machine) upgrading() ([]*call, bool) {
 		if m.env.hooks.BeforeBatch == nil { // asked for by a Runner that had such a hook
 			m.openBatch()
 			return nil, true
+		}
+		if m.t.PauseAsked != nil && !m.hook {
+			return m.rowCalls(), false
 		}
 		return append(m.rowCalls(), m.hookCall(&call{op: opBeforeBatch, batch: m.batchInfo()})...), false
 	case stageWorking:
@@ -40,6 +48,22 @@ func (m *machine) upgrading() ([]*call, bool) {
 	default:
 		return m.nextBatch()
 	}
+}
+
+// beforePause brings what is in flight to its end and then pauses. It returns nothing where the stage has to go on first.
+func (m *machine) beforePause() ([]*call, bool) {
+	calls := m.failureCalls()
+	switch {
+	case len(calls) > 0:
+		return append(m.rowCalls(), calls...), false
+	case !m.inFlight() && m.tally.undecided > 0:
+		m.pauseOnFailures()
+		return nil, true
+	case !m.inFlight():
+		m.pause(onPause, *m.t.PauseAsked, pauseCause(m.t.PauseAsked))
+		return nil, true
+	}
+	return nil, false
 }
 
 // waitingIDs are the instances of the batch that have not been started.
@@ -71,8 +95,8 @@ func (m *machine) applyUpgrading(o *outcome) {
 			m.groupFailed(o.err)
 			return
 		}
-		m.t.Ledger.Call = nil
-		m.stage(Upgrading, stageOpening)
+		m.suspended()
+		m.stageOn(stageOpening)
 	case stageEarlyImage:
 		m.applyImage(o)
 	}
@@ -89,7 +113,13 @@ func (m *machine) applyOpening(o *outcome) {
 		return
 	}
 	if missing := without(m.t.Ledger.Ours, o.group.Suspended); len(missing) > 0 {
-		m.suspendAgain(missing, Upgrading, stageSuspended)
+		switch {
+		case m.suspending(): // it may not show yet
+		case m.now.Sub(m.t.StageSince) > m.groupLimit():
+			m.pauseOnError(fmt.Errorf("%s do not stay suspended", joinProcesses(missing)))
+		default:
+			m.suspendAgain(missing, stageSuspended)
+		}
 		return
 	}
 	m.meetInstances(o.instances)
@@ -129,6 +159,9 @@ func (m *machine) meetInstances(shown []provider.Instance) {
 		case s == nil:
 			i.Stopped = false
 			m.gone(i, "released")
+		case s.Lifecycle == "" && i.Stopped && s.Power != provider.Running:
+			m.begin(i) // to bring it to run
+			i.Left = true
 		case s.Lifecycle == "":
 			m.gone(i, "left the group")
 		case s.Lifecycle == provider.InService,
@@ -149,6 +182,10 @@ func (m *machine) remember(i *Instance, s *provider.Instance) {
 		i.InStandby = false // somebody moved it out of Standby
 		m.touch(i)
 	}
+	if i.Lifted && s.Lifecycle == provider.Protected {
+		i.Lifted = false // somebody protected it again
+		m.touch(i)
+	}
 	if i.Before != nil {
 		return
 	}
@@ -165,7 +202,7 @@ func (m *machine) capacityProblem(g *provider.Group) string {
 		}
 	}
 	if limit := m.t.Spec.MaxInFlight; limit > 0 {
-		serving = min(serving, limit)
+		serving = min(serving, max(0, limit-m.tally.running))
 	}
 	least := m.t.Spec.minInService()
 	if serving == 0 || g.InService-serving >= least {
@@ -177,7 +214,7 @@ func (m *machine) capacityProblem(g *provider.Group) string {
 // groupDeleted ends a task whose group is gone.
 func (m *machine) groupDeleted() {
 	if m.inFlight() {
-		m.group.nextAt = m.now.Add(m.env.poll)
+		m.group.nextAt = m.now.Add(min(m.env.poll, 30*time.Second))
 		return
 	}
 	m.abandon("scaling group " + m.t.GroupID + " was deleted")
@@ -209,13 +246,18 @@ func (m *machine) working() ([]*call, bool) {
 	}
 	switch {
 	case m.tally.undecided > 0:
-		m.pause(onFailures, Pause{Why: PausedByFailure, Text: m.failureText(m.tally.undecided)}, ByProvider)
+		m.pauseOnFailures()
 	case m.tally.pending > 0:
 		return nil, m.t.PauseAsked != nil // they are held by a pause that was asked for
 	default:
 		m.closeBatch()
 	}
 	return nil, true
+}
+
+// pauseOnFailures waits for decisions. A pause that was asked for comes after them.
+func (m *machine) pauseOnFailures() {
+	m.pause(onFailures, Pause{Why: PausedByFailure, Text: m.failureText(m.tally.undecided)}, ByProvider)
 }
 
 func (m *machine) failureText(n int) string {
@@ -280,7 +322,7 @@ func (m *machine) applyAfterBatch(o *outcome) {
 // followBatch pauses, goes on or ends, as the hook or else the policy says.
 func (m *machine) followBatch(d Decision) {
 	m.stage(Upgrading, stageNext)
-	pause := m.t.Spec.Pause.After(m.t.Batch, len(m.t.Sizes))
+	pause, asked := m.t.Spec.Pause.After(m.t.Batch, len(m.t.Sizes)), m.t.PauseAsked
 	switch d {
 	case DecideContinue:
 		return
@@ -294,9 +336,14 @@ func (m *machine) followBatch(d Decision) {
 	case DecidePause:
 		m.pause(onPause, Pause{Why: PausedByHook, Text: fmt.Sprintf("the after-batch hook asked for a pause after batch %d of %d", m.t.Batch, len(m.t.Sizes))}, ByHook)
 	default:
-		if pause {
-			m.pause(onPause, Pause{Why: PausedByPolicy, Text: fmt.Sprintf("batch %d of %d is done", m.t.Batch, len(m.t.Sizes))}, ByPolicy)
+		if !pause {
+			return
 		}
+		p := Pause{Why: PausedByPolicy, Text: fmt.Sprintf("batch %d of %d is done", m.t.Batch, len(m.t.Sizes))}
+		if asked != nil { // one pause for both
+			p.Why, p.Text = asked.Why, p.Text+"; "+asked.Text
+		}
+		m.pause(onPause, p, pauseCause(&p))
 	}
 }
 
@@ -308,6 +355,7 @@ func (m *machine) nextBatch() ([]*call, bool) {
 		return nil, true
 	}
 	m.t.Batch++
+	m.t.BatchSince = time.Time{}
 	m.recount()
 	m.stage(Upgrading, stageOpening)
 	return nil, true
@@ -315,7 +363,8 @@ func (m *machine) nextBatch() ([]*call, bool) {
 
 // enterFinishing leaves the batches behind.
 func (m *machine) enterFinishing() {
-	if m.imageDue() && m.t.Progress.Failed == 0 && m.t.Progress.Gone < m.t.Progress.Total && m.t.Spec.configuration() != ConfigurationNever {
+	whole := m.t.Progress.Failed == 0 || m.t.Kind == Rollback // an image that is rolled back is not for later instances
+	if m.imageDue() && whole && m.t.Progress.Gone < m.t.Progress.Total && m.t.Spec.configuration() != ConfigurationNever {
 		m.stage(Finishing, stageImage)
 		return
 	}

@@ -11,10 +11,10 @@ import (
 
 // How long the provider face advises to wait before the next look.
 const (
-	waitStop    = 5 * time.Second
-	waitReplace = 10 * time.Second
-	waitStart   = 5 * time.Second
-	waitScript  = 2 * time.Second
+	waitStop    = time.Second
+	waitReplace = time.Second
+	waitStart   = time.Second
+	waitScript  = time.Second
 )
 
 // Update implements [provider.Updater] for images and scripts.
@@ -28,7 +28,7 @@ func (c *Cloud) Update(ctx context.Context, groupID string, u provider.Update, t
 	}
 	return c.perTarget(ctx, "Update", groupID, targets, c.Limits().Update, func(ctx context.Context, targets []provider.Target) ([]provider.Progress, error) {
 		if u.Kind == provider.ScriptUpdate {
-			return c.updateScript(ctx, *u.Script, targets)
+			return c.updateScript(ctx, groupID, *u.Script, targets)
 		}
 		return c.updateImage(ctx, groupID, u.Image.ImageID, targets)
 	})
@@ -95,6 +95,7 @@ type step struct {
 	wait    string // what is being waited for
 	after   time.Duration
 	done    provider.Outcome
+	fit     bool // it was seen Running
 	err     error
 	output  *provider.Output
 	state   progressState
@@ -105,7 +106,7 @@ type step struct {
 
 func (c *Cloud) progress(id string, s step) provider.Progress {
 	p := provider.Progress{
-		InstanceID: id, Done: s.done != "", Outcome: s.done, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
+		InstanceID: id, Done: s.done != "", Outcome: s.done, Fit: s.done != "" && s.fit, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
 		Stopped: s.stopped, MaxTargets: s.limit, Before: s.before,
 	}
 	if s.wait != "" {

@@ -29,7 +29,7 @@ func (c *Cloud) updateImage(ctx context.Context, groupID, imageID string, target
 		img = &images[0]
 	}
 
-	j := imageJob{Cloud: c, imageID: imageID, image: img, source: source, answers: make(map[string]provider.Progress)}
+	j := imageJob{Cloud: c, groupID: groupID, imageID: imageID, image: img, source: source, answers: make(map[string]provider.Progress)}
 	for _, t := range targets {
 		v, exists := found[t.InstanceID]
 		if !exists {
@@ -52,6 +52,7 @@ func (c *Cloud) updateImage(ctx context.Context, groupID, imageID string, target
 // imageJob is one call of Update for an image.
 type imageJob struct {
 	*Cloud
+	groupID string
 	imageID string
 	image   *provider.Image
 	source  ConfigurationView
@@ -81,6 +82,12 @@ func (j *imageJob) consider(t provider.Target, v InstanceView, saved progressSta
 	}
 	if j.todo == nil {
 		j.todo = make(map[string][]imageTarget)
+	}
+	if next.act == phaseReplace && j.groupID != "" && v.Lifecycle == "" { // it has left the group
+		j.answers[v.ID] = provider.Progress{
+			Err: fmt.Errorf("instance %s is no member of the group: %w", v.ID, provider.ErrNotFound), State: saved.json(), Stopped: true,
+		}
+		return
 	}
 	if next.act == phaseReplace && len(j.todo[phaseReplace]) >= j.cfg.ReplaceTargets {
 		if !j.over {
@@ -156,7 +163,7 @@ func (j *imageJob) afterReplace(t provider.Target, v InstanceView, saved progres
 	case v.ImageID != j.imageID: // somebody else's replacement; a retry starts afresh
 		return failed(step{stopped: s.stopped}, "", "%s runs image %s", v.ID, v.ImageID)
 	case v.Power == provider.Running && v.UserData == j.userData(t.Before, v):
-		s.done = provider.Updated
+		s.done, s.fit = provider.Updated, true
 		return s
 	case v.Power == provider.Running:
 		return act(phaseStart)

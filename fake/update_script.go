@@ -11,13 +11,14 @@ import (
 // scriptJob is one call of Update for a script.
 type scriptJob struct {
 	*Cloud
+	groupID string
 	spec    provider.ScriptSpec
 	answers map[string]provider.Progress
 }
 
 // updateScript brings instances a step nearer to having run a script.
-func (c *Cloud) updateScript(ctx context.Context, spec provider.ScriptSpec, targets []provider.Target) ([]provider.Progress, error) {
-	j := scriptJob{Cloud: c, spec: spec, answers: make(map[string]provider.Progress)}
+func (c *Cloud) updateScript(ctx context.Context, groupID string, spec provider.ScriptSpec, targets []provider.Target) ([]provider.Progress, error) {
+	j := scriptJob{Cloud: c, groupID: groupID, spec: spec, answers: make(map[string]provider.Progress)}
 	var run []provider.Target                  // side effect: run the script
 	halt := make(map[string][]provider.Target) // side effect: stop it, by invocation
 	look := make(map[string][]provider.Target) // by invocation
@@ -183,6 +184,8 @@ func (j *scriptJob) look(ctx context.Context, invocationID string, targets []pro
 	if err != nil {
 		return err
 	}
+	var well []string
+	steps := make(map[string]step, len(targets))
 	results := make(map[string]ResultView, len(inv.Results))
 	for _, r := range inv.Results {
 		results[r.InstanceID] = r
@@ -195,7 +198,25 @@ func (j *scriptJob) look(ctx context.Context, invocationID string, targets []pro
 			}
 			continue
 		}
-		j.answer(t, ended(t, r, invocationID))
+		s := ended(t, r, invocationID)
+		if s.done == provider.Updated {
+			well = append(well, t.InstanceID)
+		}
+		steps[t.InstanceID] = s
+	}
+	running := map[string]bool{}
+	if len(well) > 0 { // a script may have stopped its instance
+		if all, err := j.API().DescribeInstances(ctx, j.groupID, well); err == nil {
+			for _, v := range all {
+				running[v.ID] = v.Power == provider.Running
+			}
+		}
+	}
+	for _, t := range targets {
+		if s, ok := steps[t.InstanceID]; ok {
+			s.fit = running[t.InstanceID]
+			j.answer(t, s)
+		}
 	}
 	return nil
 }

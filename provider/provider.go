@@ -91,6 +91,11 @@ type ProcessSuspender interface {
 // for a target means: the effect was accepted, look again after Wait. A target that
 // is missing in the answer was not begun: nothing was done for it.
 //
+// The Runner sees to it that an instance is in Standby when its update begins. In the course of the update the instance
+// may leave the group: right before a side effect that must not hit somebody else's instance, such as replacing its disk, the
+// provider makes sure that it is still a member, and answers ErrNotFound if not. Starting one that the update has stopped is right
+// in any case.
+//
 // Programs that embed the library implement Updater for their own kinds of update.
 type Updater interface {
 	Update(ctx context.Context, groupID string, u Update, targets []Target) ([]Progress, error)
@@ -135,6 +140,9 @@ type Progress struct {
 	Done bool
 	// Outcome is set by an Updater with Done.
 	Outcome Outcome
+	// Fit says, with Done, that this call has seen the instance Running, with no replacement of its system disk open.
+	// Then it goes back in service without another look.
+	Fit bool
 	// Act says that the next call should make a side effect, the one that State names.
 	Act bool
 	// State is handed back in the next call. It is kept in the task's record: keep it small,

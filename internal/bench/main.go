@@ -11,7 +11,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +38,7 @@ func run(t *testing.T, args []string, out io.Writer) error {
 	seed := f.Uint64("seed", uint64(time.Now().UnixNano()), "draws the durations")
 	only := f.String("only", "", "run this `case` only")
 	asJSON := f.Bool("json", false, "print an array of objects")
+	byAction := f.Bool("actions", false, "print the calls of each action")
 	most := f.Int("n", 10000, "leave larger cases out")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -57,6 +60,11 @@ func run(t *testing.T, args []string, out io.Writer) error {
 		if !*asJSON {
 			fmt.Fprintf(out, "%-24s %10.1f %10.1f %6.3f %6.2f %6.3f %7d %10d %6.0f %9d\n",
 				r.Case, r.Makespan, r.Bound, r.Ratio, r.Calls, r.OutOfService, r.Saves, r.Bytes, r.CPU, r.Heap)
+			if *byAction {
+				for _, a := range slices.Sorted(maps.Keys(r.actions)) {
+					fmt.Fprintf(out, "    %-32s %6d\n", a, r.actions[a])
+				}
+			}
 		}
 	}
 	if len(rows) == 0 {

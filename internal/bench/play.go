@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,10 +33,12 @@ type row struct {
 	Bytes        int64   `json:"bytes_saved"`
 	CPU          float64 `json:"cpu_us_per_instance"`
 	Heap         int64   `json:"live_heap_bytes"`
+
+	actions map[string]int // calls at the wire
 }
 
-// parallel is the Runner's own default for one task.
-const parallel = 16
+// parallel is how many calls may be in flight.
+const parallel = 128
 
 const oldImage, newImage = "img-v1", "img-v2"
 
@@ -48,6 +51,14 @@ func (s scenario) spec() ru.Spec {
 		spec.Update.Script.Timeout = 20 * time.Hour
 	}
 	return spec
+}
+
+// newCloud has one group of n instances, with user data in the scaling configuration.
+func newCloud(n int) *fake.Cloud {
+	cloud := fake.NewCloud(fake.Config{Latency: latencies, Steps: steps})
+	cloud.AddImages(provider.Image{ID: oldImage}, provider.Image{ID: newImage})
+	cloud.AddGroup(fake.GroupSpec{ID: fake.DemoGroup, Instances: n, ImageID: oldImage, LoadBalancers: []string{"lb"}, KeyPair: "key", UserData: "IyEvYmluL3NoCg=="})
+	return cloud
 }
 
 // behave gives the instances their durations.
@@ -73,12 +84,17 @@ func rates() (served map[string]int, held map[string]aliyun.Rate) {
 // play plays a scenario against the wire-level stand-in. It must run in a testing/synctest bubble.
 func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 	all := draw(s, seed)
-	cloud := fake.Demo(fake.Config{Latency: latencies, Steps: steps}, s.N)
+	cloud := newCloud(s.N)
 	behave(cloud, all)
 	var calls, throttled atomic.Int64
+	var mu sync.Mutex
+	actions := map[string]int{}
 	served, held := rates()
 	handler := openapi.New(cloud, openapi.Config{NoLog: true, Rates: served, Observe: func(r openapi.Request) {
 		calls.Add(1)
+		mu.Lock()
+		actions[r.Action]++
+		mu.Unlock()
 		if r.Code == "Throttling" {
 			throttled.Add(1)
 		}
@@ -91,7 +107,7 @@ func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 		return row{}, err
 	}
 	store := &counted{MemoryStore: ru.NewMemoryStore()}
-	runner, err := ru.New(p, store, ru.Config{Parallel: parallel})
+	runner, err := ru.New(p, store, ru.Config{Parallel: parallel, ParallelTotal: parallel})
 	if err != nil {
 		return row{}, err
 	}
@@ -114,12 +130,14 @@ func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 	if v := cloud.Violations(); len(v) > 0 {
 		return row{}, fmt.Errorf("%s: the cloud refused calls: %v", s.name(), v[0])
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	least := bound(s, all, t.Sizes, parallel)
 	r := row{
 		Case: s.name(), Kind: s.Kind, N: s.N, Batches: s.Batches, Latency: s.Latency,
 		Makespan: took.Seconds(), Bound: least.Seconds(), Ratio: took.Seconds() / least.Seconds(),
 		Calls: float64(calls.Load()) / float64(s.N), OutOfService: outOfService(s, cloud, all),
-		Saves: store.saves, Bytes: store.bytes,
+		Saves: store.saves, Bytes: store.bytes, actions: actions,
 	}
 	if n := throttled.Load(); n > 0 {
 		return r, fmt.Errorf("%s: %d calls were throttled", s.name(), n)

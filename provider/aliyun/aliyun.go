@@ -34,8 +34,8 @@ type Config struct {
 	// ExitStandby answer when the load balancers have been changed.
 	Timeout time.Duration
 
-	// Poll is how long it is not worth looking again at what is under way. Zero means 5 s for stops and starts, 10 s for
-	// replacements and 3 s for scripts.
+	// Poll is how long it is not worth looking again at what is under way. Zero means 1 s, and for orders that do not
+	// show yet 3 to 10 s; the Runner looks when it is worth it.
 	Poll time.Duration
 
 	// Rates replace the default rates of actions, by the action's name; the name "*" stands for all that have none of their own.
@@ -43,7 +43,7 @@ type Config struct {
 	// Share is the part of all rates that this process may use, where several share an account: 0.5 is half. Zero means all.
 	Share float64
 
-	// ReplaceTargets is how many system disks one call of Update replaces, one request each. Zero means 10.
+	// ReplaceTargets is how many system disks one call of Update replaces, one request each. Zero means 20.
 	ReplaceTargets int
 	// FindsCommands says that Cloud Assistant finds the invocations of commands that were not kept by the command's name
 	// (unverified). Then a script that cannot be found was not begun. Otherwise its outcome is unknown.
@@ -58,13 +58,14 @@ type Endpoints struct {
 
 // A Provider operates the scaling groups of one region. All methods are safe for concurrent use. Make one with [New].
 type Provider struct {
-	cfg   Config
-	cred  credentialSource
-	ess   endpoint
-	ecs   endpoint
-	base  http.RoundTripper
-	limit *limiter
-	disks diskHint
+	cfg    Config
+	cred   credentialSource
+	ess    endpoint
+	ecs    endpoint
+	base   http.RoundTripper
+	limit  *limiter
+	disks  diskHint
+	recent *recent
 }
 
 var (
@@ -81,11 +82,11 @@ const (
 	membersPage    = 50  // DescribeScalingInstances: 50 or 100, depending on the page of the documentation
 	disksPage      = 500 // DescribeDisks
 	pageSize       = 50  // all others
-	atOnce         = 8   // requests that one method has open at a time
+	atOnce         = 20  // requests that one method has open at a time
 	agentGrace     = 5 * time.Minute
 	maxCallID      = 40
 	defaultLimit   = 60 * time.Second
-	defaultDisks   = 10
+	defaultDisks   = 20
 	clientSlack    = 5 * time.Second
 	connectTime    = 5 * time.Second
 	idleTime       = 60 * time.Second
@@ -119,7 +120,7 @@ func New(cfg Config) (*Provider, error) {
 			bad("rate of %s is %+v", action, r)
 		}
 	}
-	p := &Provider{cfg: cfg, base: cfg.Transport}
+	p := &Provider{cfg: cfg, base: cfg.Transport, recent: newRecent()}
 	var err error
 	if p.ess, p.ecs, err = endpointsOf(cfg); err != nil {
 		bad("%v", err)

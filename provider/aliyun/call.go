@@ -210,6 +210,17 @@ func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) 
 	return g.Wait()
 }
 
+// together makes two readings at the same time. If both fail the first one's error counts.
+func together(first, second func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- second() }()
+	err := first()
+	if other := <-done; err == nil {
+		err = other
+	}
+	return err
+}
+
 // chunks is how many parts of a size n things make.
 func chunks(n, size int) int { return (n + size - 1) / size }
 

@@ -3,7 +3,6 @@ package aliyun
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
@@ -16,7 +15,7 @@ import (
 type credentialSource struct {
 	from  credentials.CredentialsProvider
 	fixed bool
-	mu    *sync.Mutex
+	turn  chan struct{} // held while they are asked for
 }
 
 func newCredentialSource(c auth.Credential) (credentialSource, error) {
@@ -24,7 +23,7 @@ func newCredentialSource(c auth.Credential) (credentialSource, error) {
 	if err != nil {
 		return credentialSource{}, err
 	}
-	s := credentialSource{from: from, mu: new(sync.Mutex)}
+	s := credentialSource{from: from, turn: make(chan struct{}, 1)}
 	switch from.(type) {
 	case *credentials.StaticAKCredentialsProvider, *credentials.StaticSTSCredentialsProvider, *credentials.BearerTokenCredentialsProvider:
 		s.fixed = true
@@ -51,8 +50,8 @@ func (s credentialSource) get(ctx context.Context) (*credentials.Credentials, er
 			}
 			ch <- r
 		}()
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		s.turn <- struct{}{}
+		defer func() { <-s.turn }()
 		r.c, r.err = s.from.GetCredentials()
 	}()
 	select {

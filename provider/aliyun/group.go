@@ -14,14 +14,22 @@ import (
 
 // Group implements [provider.Reader].
 func (p *Provider) Group(ctx context.Context, groupID string) (provider.Group, error) {
-	g, err := p.group(ctx, groupID)
+	var group *ess.ScalingGroup
+	var activities []provider.Activity
+	err := together(func() (err error) {
+		group, err = p.group(ctx, groupID)
+		return err
+	}, func() (err error) {
+		if groupID != "" { // the service would list those of all groups
+			activities, err = p.activities(ctx, groupID)
+		}
+		return err
+	})
 	if err != nil {
 		return provider.Group{}, err
 	}
-	out := asGroup(g)
-	if out.Activities, err = p.activities(ctx, groupID); err != nil {
-		return provider.Group{}, err
-	}
+	out := asGroup(group)
+	out.Activities = activities
 	return out, nil
 }
 

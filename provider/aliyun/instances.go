@@ -141,14 +141,19 @@ func (p *Provider) Instances(ctx context.Context, groupID string, ids []string) 
 	if len(ids) > maxInstances {
 		return nil, fmt.Errorf("%d instances, at most %d are allowed: %w", len(ids), maxInstances, provider.ErrInvalid)
 	}
-	states, err := p.lifecycles(ctx, groupID, ids)
+	var states map[string]provider.Lifecycle
+	var found map[string]*ecs.Instance
+	err := together(func() (err error) {
+		states, err = p.lifecycles(ctx, groupID, ids)
+		return err
+	}, func() (err error) {
+		found, err = p.describe(ctx, ids)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	found, err := p.describe(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
+	p.recent.keepStates(groupID, states)
 	out := make([]provider.Instance, 0, len(ids))
 	for _, id := range ids {
 		if i, ok := found[id]; ok {

@@ -23,11 +23,20 @@ func (j *scriptJob) look(ctx context.Context, invocationID string, targets []pro
 	if err != nil && !errors.Is(err, provider.ErrNotFound) {
 		return err
 	}
+	var well []string
+	for _, t := range targets {
+		if r, ok := results[t.InstanceID]; ok && ended(t, r, invocationID).done == provider.Updated {
+			well = append(well, t.InstanceID)
+		}
+	}
+	running := j.running(ctx, well)
 	for _, t := range targets {
 		r, ok := results[t.InstanceID]
 		switch {
 		case ok:
-			j.answer(t, ended(t, r, invocationID))
+			s := ended(t, r, invocationID)
+			s.fit = running[t.InstanceID]
+			j.answer(t, s)
 		default:
 			if err := j.invisible(t, invocationID); err != nil {
 				return err
@@ -35,6 +44,22 @@ func (j *scriptJob) look(ctx context.Context, invocationID string, targets []pro
 		}
 	}
 	return nil
+}
+
+// running says which of ids are Running: a script may have stopped its instance. What could not be read is left to the Runner.
+func (j *scriptJob) running(ctx context.Context, ids []string) map[string]bool {
+	if len(ids) == 0 {
+		return nil
+	}
+	out := make(map[string]bool, len(ids))
+	found, err := j.describe(ctx, ids)
+	if err != nil {
+		return nil
+	}
+	for id, i := range found {
+		out[id] = i.Status == string(provider.Running)
+	}
+	return out
 }
 
 // invisible answers for a script whose result does not show: soon after it was sent that means "not yet".

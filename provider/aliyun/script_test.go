@@ -158,6 +158,10 @@ func TestS17_ScriptResults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := answering(t, func(q *request) {
+				if q.action == "DescribeInstances" && tt.outcome == provider.Updated { // is it Running?
+					q.answer(200, `{"RequestId":"r","Instances":{"Instance":[{"InstanceId":"i-1","Status":"Running"}]}}`)
+					return
+				}
 				if q.action != "DescribeInvocationResults" || q.params.Get("InvokeId") != "t-1" || q.params.Get("MaxResults") != "50" {
 					t.Errorf("unexpected %s %v", q.action, q.params)
 				}
@@ -169,6 +173,9 @@ func TestS17_ScriptResults(t *testing.T) {
 			}
 			if got[0].Outcome != tt.outcome || got[0].Done != (tt.outcome != none) || !errors.Is(got[0].Err, tt.class) {
 				t.Errorf("answer is %+v, want outcome %q, error %v", got[0], tt.outcome, tt.class)
+			}
+			if got[0].Fit != (tt.outcome == provider.Updated) {
+				t.Errorf("fit to go back in service: %t", got[0].Fit)
 			}
 			if diff := cmp.Diff(tt.output, got[0].Output); diff != "" {
 				t.Errorf("output (-want +got):\n%s", diff)

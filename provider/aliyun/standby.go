@@ -64,7 +64,7 @@ func (p *Provider) SetProtection(ctx context.Context, groupID string, targets []
 // refusal the states are read again.
 func (p *Provider) move(ctx context.Context, groupID string, targets []provider.Target, m move) ([]provider.Progress, error) {
 	return perTarget(ctx, m.op, targets, maxStandby, func(targets []provider.Target) (answers, error) {
-		states, err := p.lifecycles(ctx, groupID, idsOf(targets))
+		states, known, err := p.statesFor(ctx, groupID, targets, m)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +73,7 @@ func (p *Provider) move(ctx context.Context, groupID string, targets []provider.
 		for _, t := range targets {
 			state, member := states[t.InstanceID]
 			switch {
-			case !member:
+			case known && !member:
 				got.fail(t.InstanceID, notMember(t.InstanceID, groupID))
 			case slices.Contains(m.to, state):
 				got[t.InstanceID] = provider.Progress{Done: true}
@@ -96,6 +96,21 @@ func (p *Provider) move(ctx context.Context, groupID string, targets []provider.
 		}
 		return got, nil
 	})
+}
+
+// statesFor reads the targets' lifecycle states. They need not be read if that was done just now, or to take them out of Standby for the
+// first time: that is where the task has put them, and a refusal tells if somebody else was faster.
+func (p *Provider) statesFor(ctx context.Context, groupID string, targets []provider.Target, m move) (states map[string]provider.Lifecycle, known bool, err error) {
+	ids := idsOf(targets)
+	seen, just := p.recent.takeStates(groupID, ids)
+	switch {
+	case fresh(targets) && just:
+		return seen, true, nil
+	case fresh(targets) && m.op == opExit:
+		return nil, false, nil
+	}
+	states, err = p.lifecycles(ctx, groupID, ids)
+	return states, true, err
 }
 
 func notMember(id, groupID string) error {

@@ -9,8 +9,10 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
-// How long it is not worth looking again. The service advises against more than a call in 1 to 2 s.
+// How long it is not worth looking again: at what is shown to be under way (the service advises against more than a call in 1 to
+// 2 s; the Runner knows better when it is worth it), and at what was ordered and does not show yet.
 const (
+	waitShown   = time.Second
 	waitStop    = 5 * time.Second
 	waitReplace = 10 * time.Second
 	waitStart   = 5 * time.Second
@@ -120,6 +122,7 @@ type step struct {
 	wait    string // what is being waited for
 	after   time.Duration
 	done    provider.Outcome
+	fit     bool // it was seen Running
 	err     error
 	output  *provider.Output
 	state   progressState
@@ -130,7 +133,7 @@ type step struct {
 
 func (s step) progress() provider.Progress {
 	p := provider.Progress{
-		Done: s.done != "", Outcome: s.done, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
+		Done: s.done != "", Outcome: s.done, Fit: s.done != "" && s.fit, Act: s.act != "", Phase: s.wait, Err: s.err, Output: s.output,
 		Stopped: s.stopped, MaxTargets: s.limit, Before: s.before,
 	}
 	if s.wait != "" {

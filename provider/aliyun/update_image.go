@@ -20,6 +20,7 @@ type imageJob struct {
 	feed             *source                  // read when first needed
 	img              *provider.Image          // read when first needed
 	imgRead          bool
+	looked           map[string]seenView // what was read for the targets
 }
 
 // imageTarget is a target with what the cloud shows of it.
@@ -57,39 +58,41 @@ func (p *Provider) updateImage(ctx context.Context, groupID, imageID string, tar
 
 // read reads the targets' states, instances and disks, and answers for those that have none.
 func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]imageTarget, error) {
-	found, err := j.describe(ctx, idsOf(targets))
-	if err != nil {
-		return nil, err
-	}
 	all := make([]imageTarget, 0, len(targets))
 	var wanted []diskQuery
 	for _, t := range targets {
-		i, exists := found[t.InstanceID]
 		saved, err := readState(t)
-		switch {
-		case !exists:
-			j.answers.fail(t.InstanceID, ofInstance(t.InstanceID, provider.ErrNotFound))
-			continue
-		case err != nil:
+		if err != nil {
 			j.answers.fail(t.InstanceID, err)
 			continue
 		}
+		all = append(all, imageTarget{Target: t, saved: saved})
+		if saved.starts() && t.CallID == "" {
+			continue
+		}
 		q := diskQuery{instanceID: t.InstanceID}
-		for _, id := range []string{saved.OldDisk, saved.NewDisk} {
-			if id != "" {
-				q.known = append(q.known, id)
-			}
+		if id := firstOf(saved.NewDisk, saved.OldDisk); id != "" { // if it is another one it is asked for by instance
+			q.known = []string{id}
 		}
 		wanted = append(wanted, q)
-		all = append(all, imageTarget{t, viewOf(i), saved})
 	}
-	disks, err := j.systemDisks(ctx, wanted)
-	if err != nil {
+	if err := j.look(ctx, all, wanted); err != nil {
 		return nil, err
 	}
+	there := all[:0]
+	for _, t := range all {
+		v := j.looked[t.InstanceID]
+		if v.instance == nil {
+			j.answers.fail(t.InstanceID, ofInstance(t.InstanceID, provider.ErrNotFound))
+			continue
+		}
+		t.view = viewOf(v.instance)
+		there = append(there, t)
+	}
+	all = there
 	for n := range all {
 		t := &all[n]
-		d, ok := disks[t.InstanceID]
+		d, ok := j.looked[t.InstanceID].disk, j.looked[t.InstanceID].disked
 		t.view.disk = d
 		// Between the release of the old disk and the making of the new one there may be none.
 		t.view.DiskReplacing = !ok || !d.inUse
@@ -99,6 +102,45 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 		}
 	}
 	return all, nil
+}
+
+// starts reports whether the instance was started from its new disk, which was seen in use then: it cannot be replaced before the
+// instance is Stopped again, and need not be read any more.
+func (s progressState) starts() bool { return s.Phase == phaseStarting && s.NewDisk != "" && !s.Undo }
+
+// look reads instances and their disks. For the call that acts right after a look, what that has shown is enough.
+func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQuery) error {
+	ids, targets := make([]string, len(all)), make([]provider.Target, len(all))
+	for n, t := range all {
+		ids[n], targets[n] = t.InstanceID, t.Target
+	}
+	if fresh(targets) {
+		if seen, ok := j.recent.takeViews(ids); ok {
+			j.looked = seen
+			return nil
+		}
+	}
+	var found map[string]*ecs.Instance
+	var disks map[string]diskView
+	err := together(func() (err error) {
+		found, err = j.describe(ctx, ids)
+		return err
+	}, func() (err error) {
+		disks, err = j.systemDisks(ctx, wanted)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	j.looked = make(map[string]seenView, len(ids))
+	for _, t := range all {
+		d, ok := disks[t.InstanceID]
+		if !ok && t.saved.starts() && t.CallID == "" {
+			d, ok = diskView{Disk: provider.Disk{ID: t.saved.NewDisk}, instanceID: t.InstanceID, imageID: j.imageID, inUse: true}, true
+		}
+		j.looked[t.InstanceID] = seenView{instance: found[t.InstanceID], disk: d, disked: ok}
+	}
+	return nil
 }
 
 func viewOf(i *ecs.Instance) instanceView {
@@ -112,6 +154,9 @@ func (j *imageJob) consider(ctx context.Context, t imageTarget) error {
 		return err
 	}
 	if !due(t.Target, t.saved, next.act) || t.saved.OldDisk == "" {
+		if next.act != "" {
+			j.recent.keepView(t.InstanceID, j.looked[t.InstanceID])
+		}
 		j.answers[t.InstanceID] = next.progress()
 		return nil
 	}
@@ -144,15 +189,15 @@ func (j *imageJob) next(ctx context.Context, t imageTarget) (step, error) {
 	switch {
 	case v.DiskReplacing:
 		s.stopped = v.Power != provider.Running
-		s = s.waiting(phaseReplacing, waitReplace)
+		s = s.waiting(phaseReplacing, waitShown)
 		if saved.OldDisk == "" {
 			s.state = progressState{}
 		}
 		return s, nil
 	case v.Power == provider.Stopping:
-		return s.waiting(phaseStopping, waitStop), nil
+		return s.waiting(phaseStopping, waitShown), nil
 	case v.Power == provider.Starting || v.Power == provider.PowerPending:
-		return s.waiting(phaseStarting, waitStart), nil
+		return s.waiting(phaseStarting, waitShown), nil
 	case v.disk.ID != s.state.OldDisk:
 		return j.afterReplace(ctx, t, s)
 	}
@@ -253,7 +298,7 @@ func (j *imageJob) afterReplace(ctx context.Context, t imageTarget, s step) (ste
 			}
 		}
 	}
-	s.done = provider.Updated
+	s.done, s.fit = provider.Updated, true
 	return s, nil
 }
 
@@ -267,14 +312,11 @@ func failed(s step, phase, format string, args ...any) step {
 // unfit says why the instance cannot take the image, before anything is done to it.
 func (j *imageJob) unfit(ctx context.Context, v instanceView) error {
 	if !j.imgRead {
-		images, err := j.images(ctx, j.imageID)
+		img, err := j.image(ctx, j.imageID)
 		if err != nil {
 			return err
 		}
-		if v, ok := images[j.imageID]; ok {
-			j.img = &v.Image
-		}
-		j.imgRead = true
+		j.img, j.imgRead = img, true
 	}
 	if err := unusable(j.img, j.imageID); err != nil {
 		return err
@@ -295,7 +337,7 @@ func (j *imageJob) unfit(ctx context.Context, v instanceView) error {
 // source is what feeds the group. Without a group the instance is the source.
 func (j *imageJob) source(ctx context.Context) (source, error) {
 	if j.feed == nil {
-		s, err := j.sourceOf(ctx, j.groupID)
+		s, err := j.recentSource(ctx, j.groupID)
 		if err != nil && !errors.Is(err, provider.ErrNotFound) {
 			return source{}, err
 		}

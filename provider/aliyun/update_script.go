@@ -152,7 +152,7 @@ func (j *scriptJob) start(ctx context.Context, send []provider.Target) {
 }
 
 func running(invocationID string) step {
-	return step{state: progressState{InvocationID: invocationID}}.waiting(phaseScript, waitScript)
+	return step{state: progressState{InvocationID: invocationID}}.waiting(phaseScript, waitShown)
 }
 
 // find looks for the invocation of a command by its name, and returns its ID.

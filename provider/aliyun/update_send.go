@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
@@ -25,12 +26,8 @@ func (j *imageJob) send(ctx context.Context) error {
 	if todo := j.todo[phaseStop]; len(todo) > 0 {
 		j.ordered(todo, j.power(ctx, powerOff, imageIDs(todo)), phaseStopping, waitStop, true)
 	}
-	for n, t := range j.todo[phaseReplace] {
-		if end, ok := ctx.Deadline(); n > 0 && (ctx.Err() != nil || ok && time.Until(end) < leastToReplace) {
-			j.answers.unsent(t.Target, t.saved, fmt.Errorf("the time of the call is over: %w", provider.ErrTransient))
-			continue
-		}
-		j.replace(ctx, t)
+	if err := j.replaceAll(ctx, j.todo[phaseReplace]); err != nil {
+		return err
 	}
 	if todo := j.todo[phaseStart]; len(todo) > 0 {
 		j.start(ctx, todo)
@@ -65,9 +62,43 @@ func (j *imageJob) sent(t imageTarget, now progressState, err error, phase strin
 	j.answers[t.InstanceID] = step{state: now, stopped: stopped}.waiting(phase, after).progress()
 }
 
+// replaceAll replaces the system disks of those targets that are members of the group still.
+func (j *imageJob) replaceAll(ctx context.Context, todo []imageTarget) error {
+	var states map[string]provider.Lifecycle
+	if j.groupID != "" && len(todo) > 0 {
+		var err error
+		if states, err = j.lifecycles(ctx, j.groupID, imageIDs(todo)); err != nil {
+			return err
+		}
+	}
+	var mu sync.Mutex
+	return each(ctx, len(todo), func(ctx context.Context, n int) error {
+		t := todo[n]
+		var err error
+		if _, member := states[t.InstanceID]; !member && j.groupID != "" {
+			err = notMember(t.InstanceID, j.groupID)
+		} else if end, ok := ctx.Deadline(); n > 0 && (ctx.Err() != nil || ok && time.Until(end) < leastToReplace) {
+			mu.Lock()
+			defer mu.Unlock()
+			j.answers.unsent(t.Target, t.saved, fmt.Errorf("the time of the call is over: %w", provider.ErrTransient))
+			return nil
+		}
+		now := t.saved
+		if err == nil {
+			if now, err = j.replace(ctx, t); errors.Is(err, provider.ErrThrottled) && !t.Resent {
+				return nil // left out: not begun
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		j.sent(t, now, err, phaseReplacing, waitReplace, true)
+		return nil // errors are kept apart
+	})
+}
+
 // replace replaces the system disk of one instance. The new one gets the size, encryption and key of the
 // old one: without them the service makes it 40 GiB and not encrypted.
-func (j *imageJob) replace(ctx context.Context, t imageTarget) {
+func (j *imageJob) replace(ctx context.Context, t imageTarget) (progressState, error) {
 	req := ecs.CreateReplaceSystemDiskRequest()
 	req.InstanceId, req.ImageId = t.InstanceID, j.imageID
 	req.ClientToken = tokenOf(t.CallID, t.InstanceID, t.saved.OldDisk)
@@ -85,15 +116,12 @@ func (j *imageJob) replace(ctx context.Context, t imageTarget) {
 	}
 	resp := ecs.CreateReplaceSystemDiskResponse()
 	err := j.call(ctx, req, resp)
-	if errors.Is(err, provider.ErrThrottled) && !t.Resent {
-		return // left out: not begun
-	}
 	if err != nil {
 		err = ofInstance(t.InstanceID, err)
 	}
 	now := t.saved
 	now.NewDisk, now.UserData = resp.DiskId, false
-	j.sent(t, now, err, phaseReplacing, waitReplace, true)
+	return now, err
 }
 
 func keyPairBefore(b *provider.Before) string {

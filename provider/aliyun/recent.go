@@ -1,0 +1,193 @@
+package aliyun
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/aliyun/alibaba-cloud-sdk-go/services/ecs"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// How long what was read counts as known.
+const (
+	justNow = 5 * time.Second  // the state of an instance, for the call that acts on it next; one call at most
+	lately  = 10 * time.Minute // an image, and what feeds a group: they concern all instances of a batch
+)
+
+// recent keeps for a moment what was read, so that the call that acts on it right after need not read it again. A call that may
+// have been sent before always reads for itself.
+type recent struct {
+	mu     sync.Mutex
+	views  map[string]seenView  // by instance: what a look at its update has shown
+	states map[string]seenState // by group and instance: its lifecycle state
+	swept  time.Time
+
+	shared  singleflight.Group
+	images  map[string]seenImage
+	sources map[string]seenSource // by group
+}
+
+type seenView struct {
+	instance *ecs.Instance
+	disk     diskView
+	disked   bool
+	at       time.Time
+}
+
+type seenState struct {
+	state provider.Lifecycle
+	at    time.Time
+}
+
+type seenImage struct {
+	image *provider.Image
+	at    time.Time
+}
+
+type seenSource struct {
+	source source
+	at     time.Time
+}
+
+func newRecent() *recent {
+	return &recent{
+		views: make(map[string]seenView), states: make(map[string]seenState),
+		images: make(map[string]seenImage), sources: make(map[string]seenSource),
+	}
+}
+
+// sweep drops what is too old, now and then. r.mu is held.
+func (r *recent) sweep(now time.Time) {
+	if now.Sub(r.swept) < justNow {
+		return
+	}
+	r.swept = now
+	drop(r.views, now, justNow, func(v seenView) time.Time { return v.at })
+	drop(r.states, now, justNow, func(v seenState) time.Time { return v.at })
+	drop(r.images, now, lately, func(v seenImage) time.Time { return v.at })
+	drop(r.sources, now, lately, func(v seenSource) time.Time { return v.at })
+}
+
+func drop[V any](m map[string]V, now time.Time, age time.Duration, at func(V) time.Time) {
+	for k, v := range m {
+		if now.Sub(at(v)) > age {
+			delete(m, k)
+		}
+	}
+}
+
+// fresh reports whether all targets make their call for the first time.
+func fresh(targets []provider.Target) bool {
+	for _, t := range targets {
+		if t.CallID == "" || t.Resent || t.Stale {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *recent) keepView(id string, v seenView) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v.at = time.Now()
+	r.sweep(v.at)
+	r.views[id] = v
+}
+
+// takeViews returns what the last look at each of ids has shown, if all of them were looked at just now, and forgets it.
+func (r *recent) takeViews(ids []string) (map[string]seenView, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return takeAll(r.views, ids, "", func(v seenView) time.Time { return v.at })
+}
+
+func (r *recent) keepStates(groupID string, states map[string]provider.Lifecycle) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	r.sweep(now)
+	for id, s := range states {
+		r.states[groupID+"/"+id] = seenState{s, now}
+	}
+}
+
+// takeStates is takeViews for lifecycle states.
+func (r *recent) takeStates(groupID string, ids []string) (map[string]provider.Lifecycle, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen, ok := takeAll(r.states, ids, groupID+"/", func(v seenState) time.Time { return v.at })
+	states := make(map[string]provider.Lifecycle, len(seen))
+	for id, s := range seen {
+		states[id] = s.state
+	}
+	return states, ok
+}
+
+func takeAll[V any](m map[string]V, ids []string, prefix string, at func(V) time.Time) (map[string]V, bool) {
+	out, all, now := make(map[string]V, len(ids)), true, time.Now()
+	for _, id := range ids {
+		v, ok := m[prefix+id]
+		all = all && ok && now.Sub(at(v)) <= justNow
+		out[id] = v
+		delete(m, prefix+id)
+	}
+	return out, all
+}
+
+// image returns an image, nil if there is none.
+func (p *Provider) image(ctx context.Context, id string) (*provider.Image, error) {
+	p.recent.mu.Lock()
+	have, ok := p.recent.images[id]
+	p.recent.mu.Unlock()
+	if ok && time.Since(have.at) <= lately {
+		return have.image, nil
+	}
+	return once(ctx, p, "image "+id, func() (*provider.Image, error) {
+		found, err := p.images(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		var img *provider.Image
+		if v, ok := found[id]; ok {
+			img = &v.Image
+		}
+		p.recent.mu.Lock()
+		defer p.recent.mu.Unlock()
+		p.recent.images[id] = seenImage{img, time.Now()}
+		return img, nil
+	})
+}
+
+// recentSource is sourceOf, read lately.
+func (p *Provider) recentSource(ctx context.Context, groupID string) (source, error) {
+	p.recent.mu.Lock()
+	have, ok := p.recent.sources[groupID]
+	p.recent.mu.Unlock()
+	if ok && time.Since(have.at) <= lately {
+		return have.source, nil
+	}
+	return once(ctx, p, "source "+groupID, func() (source, error) {
+		s, err := p.sourceOf(ctx, groupID)
+		if err != nil {
+			return s, err
+		}
+		p.recent.mu.Lock()
+		defer p.recent.mu.Unlock()
+		p.recent.sources[groupID] = seenSource{s, time.Now()}
+		return s, nil
+	})
+}
+
+// once lets calls that want the same at the same time share one reading. One whose reader was canceled reads for itself.
+func once[V any](ctx context.Context, p *Provider, key string, read func() (V, error)) (V, error) {
+	v, err, shared := p.recent.shared.Do(key, func() (any, error) { return read() })
+	if err != nil && shared && ctx.Err() == nil {
+		return read()
+	}
+	out, _ := v.(V)
+	return out, err
+}
