@@ -96,7 +96,7 @@ func (k *killer) kill(ctx context.Context) {
 		}
 	}
 	p := k.crew.victim(name, k.chance.IntN(100))
-	if p == nil {
+	if p == nil || ctx.Err() != nil {
 		return
 	}
 	at := k.crew.kill(p)

@@ -142,8 +142,13 @@ func (c *crew) kill(p *process) int64 {
 // finish asks a worker to end, and notes if it does not do so properly.
 func (c *crew) finish(p *process) {
 	c.mu.Lock()
+	killed := c.expected[p]
 	c.expected[p] = true
 	c.mu.Unlock()
+	if killed {
+		<-p.ended
+		return
+	}
 	_ = term(p.cmd.Process)
 	timer := time.NewTimer(20 * time.Second)
 	defer timer.Stop()
