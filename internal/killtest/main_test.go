@@ -36,7 +36,7 @@ func boltConfig(t *testing.T) killtest.Config {
 		t.Skip("processes cannot be frozen here")
 	}
 	cfg := killtest.Config{
-		Name: "boltstore", Open: openBolt, Processes: 1, Dir: t.TempDir(), Every: 2 * time.Second, Out: os.Stderr,
+		Name: "boltstore", Open: openBolt, Processes: 1, Tasks: 40, Dir: t.TempDir(), Every: 2 * time.Second, Out: os.Stderr,
 		Address: func(_ context.Context, dir string) (string, error) { return filepath.Join(dir, "tasks.db"), nil },
 	}
 	if err := flags.Apply(&cfg); err != nil {
