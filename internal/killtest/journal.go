@@ -35,6 +35,7 @@ type entry struct {
 	Took     bool      `json:",omitempty"` // the first save of a driver
 	Gave     bool      `json:",omitempty"` // the last one, which gives the lease back
 	SavedAt  time.Time `json:",omitzero"`
+	Began    int64     `json:",omitempty"` // when the save began; a process may be frozen between that and At
 	Runnable bool      `json:",omitempty"` // there was something left to do
 }
 
@@ -159,7 +160,7 @@ func (j *journal) saved(h *ru.Head, rows []ru.Instance, began time.Time) {
 	owner, rest, driver := strings.Cut(h.Nonce, "/")
 	e := entry{
 		Kind: "save", At: time.Now().UnixNano(), Task: h.ID, Group: h.GroupID, Version: h.Version, Fence: h.Lease.Fence, SavedAt: h.SavedAt,
-		Runnable: h.Runnable(time.Now()),
+		Runnable: h.Runnable(time.Now()), Began: began.UnixNano(),
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -134,7 +134,7 @@ func (w *witness) handOver(id string, was, is *entry, known bool) {
 		w.handed = append(w.handed, is.SavedAt.Sub(was.SavedAt))
 	case was.Gave: // it waited for the operator
 	default:
-		d := time.Duration(is.At - was.At)
+		d := time.Duration(is.At - was.Began) // the lease counts from there
 		w.silent = append(w.silent, d)
 		if is.Process != was.Process && w.round.shared() && d < set.Timing.Lease {
 			w.fault("N3: %s took %s over %s after the last save of %s", is.Process, id, d, was.Process)
