@@ -107,7 +107,7 @@ func (m *machine) hunt(rows []Instance) {
 	m.huntPlanned = true
 	first := m.at(&rows[0])
 	var game []prey
-	latest, earliest := m.now.Add(m.env.poll), m.now.Add(time.Second)
+	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
 	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running)/float64(len(rows)))
 	for n := range rows {

@@ -14,7 +14,7 @@ import (
 )
 
 // MemoryStore keeps tasks in memory, as JSON, for tests and for programs whose tasks need not survive
-// them. It is an [ExclusiveStore] and a [Notifier].
+// them. It is an [ExclusiveStore], a [Notifier] and a [Pruner].
 type MemoryStore struct {
 	mu     sync.Mutex
 	life   string
@@ -277,6 +277,31 @@ func (s *MemoryStore) save(c Change) error {
 	return nil
 }
 
+// Delete implements [Pruner].
+func (s *MemoryStore) Delete(ctx context.Context, taskID string, version int64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.delete(taskID, version); err != nil {
+		return err
+	}
+	s.told(taskID)
+	return nil
+}
+
+func (s *MemoryStore) delete(id string, version int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch t := s.tasks[id]; {
+	case t == nil:
+		return fmt.Errorf("delete task %s: %w", clip(id), ErrTaskNotFound)
+	case t.head.Version != version:
+		return fmt.Errorf("delete task %s: %w", id, ErrVersionConflict)
+	}
+	delete(s.tasks, id)
+	return nil
+}
+
 // Events implements [Store].
 func (s *MemoryStore) Events(ctx context.Context, id string, after int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -327,7 +352,7 @@ func (s *MemoryStore) List(ctx context.Context, f Filter) iter.Seq2[*Head, error
 		}
 		s.mu.Unlock()
 		slices.SortFunc(found, func(a, b *memoryTask) int {
-			return cmp.Or(b.head.CreatedAt.Compare(a.head.CreatedAt), cmp.Compare(b.head.ID, a.head.ID))
+			return a.head.Position().compare(b.head.Position())
 		})
 		for n, t := range found {
 			if f.Limit > 0 && n >= f.Limit {

@@ -364,7 +364,7 @@ func (r *Runner) Output(ctx context.Context, taskID, instanceID string) (provide
 	return o, nil
 }
 
-// List yields the tasks that fit f, newest first, and stops after an error.
+// List yields the tasks that fit f, newest first, and stops after an error, which is the store's. See [Filter.After] for pages.
 func (r *Runner) List(ctx context.Context, f Filter) iter.Seq2[Summary, error] {
 	return func(yield func(Summary, error) bool) {
 		for h, err := range r.store.List(ctx, f) {

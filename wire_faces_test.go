@@ -15,6 +15,8 @@ var ownFace = map[string]string{
 	"example_*_test.go":                          "examples show readers the fake",
 	"TestN3_N6_NewRefusesSettingsThatCannotWork": "New refuses; nothing is called",
 	"TestS4_OwnKinds":                            "in its last part New refuses; nothing is called",
+	"TestExportDisturbed":                        "exports ask the store only",
+	"pruner":                                     "pruning asks the store only",
 	"makeRecords":                                "the records in testdata hold the fake's states",
 }
 

@@ -47,7 +47,7 @@ type Options struct {
 	Mode os.FileMode
 }
 
-// Store is a [rollingupgrade.Store] in one file. It is an ExclusiveStore and a Notifier. Its methods are safe for concurrent
+// Store is a [rollingupgrade.Store] in one file. It is an ExclusiveStore, a Notifier and a Pruner. Its methods are safe for concurrent
 // use. Saves that come at the same time share one commit. A method that finds the file damaged returns ErrCorrupt; where bbolt cannot go on
 // with it, so does every later one.
 type Store struct {
@@ -65,6 +65,7 @@ var (
 	_ rollingupgrade.Store          = (*Store)(nil)
 	_ rollingupgrade.ExclusiveStore = (*Store)(nil)
 	_ rollingupgrade.Notifier       = (*Store)(nil)
+	_ rollingupgrade.Pruner         = (*Store)(nil)
 )
 
 // Open opens the file and makes it if it is not there; its folder must be there. It reads the whole file to see that it is in order. It returns ErrLocked if another

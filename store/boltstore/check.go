@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -52,19 +53,20 @@ func check(tx *bolt.Tx) error {
 
 // checkIndex looks for the entries that a task must have, and counts them.
 func checkIndex(tx *bolt.Tx, h *rollingupgrade.Head, count map[string]int) error {
-	has := func(name []byte, in *bolt.Bucket, key, want []byte) error {
-		if count[string(name)]++; in == nil || !bytes.Equal(in.Get(key), want) {
+	has := func(name []byte, in *bolt.Bucket, key []byte, want ...[]byte) error {
+		count[string(name)]++
+		if in == nil || !slices.ContainsFunc(want, func(w []byte) bool { return bytes.Equal(in.Get(key), w) }) {
 			return corrupt("task %s is missing among the %s", h.ID, name)
 		}
 		return nil
 	}
-	key, mark := orderKey(h), []byte{1}
-	err := has(bucketOrder, tx.Bucket(bucketOrder), key, mark)
+	key, m := orderKey(h), mark(h)
+	err := has(bucketOrder, tx.Bucket(bucketOrder), key, m, oldMark)
 	if err == nil {
-		err = has(bucketGroups, tx.Bucket(bucketGroups).Bucket([]byte(h.GroupID)), key, mark)
+		err = has(bucketGroups, tx.Bucket(bucketGroups).Bucket([]byte(h.GroupID)), key, m, oldMark)
 	}
 	if err == nil && isOpen(h) {
-		err = has(bucketOpen, tx.Bucket(bucketOpen), key, mark)
+		err = has(bucketOpen, tx.Bucket(bucketOpen), key, m, oldMark)
 	}
 	if err == nil && h.HoldsGroup {
 		err = has(bucketHolders, tx.Bucket(bucketHolders), []byte(h.GroupID), []byte(h.ID))

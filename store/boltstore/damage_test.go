@@ -172,7 +172,7 @@ func TestNotAStore(t *testing.T) {
 	}
 	newer := filepath.Join(dir, "newer")
 	s := open(t, newer)
-	if err := errors.Join(s.SetFormat("2"), s.Close()); err != nil {
+	if err := errors.Join(s.SetFormat("3"), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	odd := filepath.Join(dir, "odd")
@@ -219,40 +219,75 @@ func TestNotAStore(t *testing.T) {
 	})
 }
 
-var update = flag.Bool("update", false, "write testdata/format-1.db if it is not there")
+var update = flag.Bool("update", false, "write the file of the newest format in testdata if it is not there")
 
-// A file of format 1, as the first version wrote it, opens in every later one.
-func TestFormat1(t *testing.T) {
-	const file = "testdata/format-1.db"
-	if _, err := os.Stat(file); *update && errors.Is(err, os.ErrNotExist) {
-		writeFormat1(t, file)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := newPath(t)
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	s := open(t, path)
-	for h, err := range s.List(t.Context(), rollingupgrade.Filter{Runnable: created}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		version, err := whole(t.Context(), s, h.ID, 3)
-		got = append(got, fmt.Sprint(h.ID, " ", version, " ", err))
-	}
-	if diff := cmp.Diff([]string{"task-2 1 <nil>", "task-1 4 <nil>"}, got); diff != "" {
-		t.Errorf("tasks (-want +got):\n%s", diff)
-	}
-	if err := s.Save(t.Context(), next("task-1", 3, 5)); err != nil {
-		t.Error(err)
+// A file of an older format, as the version of that time wrote it, opens in every later one, and not in the old one any more.
+func TestFormats(t *testing.T) {
+	const newest = 2
+	for format := 1; format <= newest; format++ {
+		t.Run(fmt.Sprint(format), func(t *testing.T) {
+			file := fmt.Sprintf("testdata/format-%d.db", format)
+			if _, err := os.Stat(file); *update && format == newest && errors.Is(err, os.ErrNotExist) {
+				writeFormat(t, file)
+			}
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := newPath(t)
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, path)
+			list := func(f rollingupgrade.Filter) (got []string) {
+				t.Helper()
+				for h, err := range s.List(t.Context(), f) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					version, err := whole(t.Context(), s, h.ID, 3)
+					got = append(got, fmt.Sprint(h.ID, " ", version, " ", err))
+				}
+				return got
+			}
+			both, first := []string{"task-2 1 <nil>", "task-1 4 <nil>"}, []string{"task-1 4 <nil>"}
+			running := []rollingupgrade.Status{rollingupgrade.StatusRunning}
+			for _, x := range []struct {
+				f    rollingupgrade.Filter
+				want []string
+			}{
+				{rollingupgrade.Filter{Runnable: created}, both},
+				{rollingupgrade.Filter{Kind: rollingupgrade.Upgrade, Status: running}, both},
+				{rollingupgrade.Filter{Kind: rollingupgrade.Rollback}, nil},
+				{rollingupgrade.Filter{Status: []rollingupgrade.Status{rollingupgrade.StatusFailed}}, nil},
+				{rollingupgrade.Filter{After: rollingupgrade.Position{CreatedAt: created.Add(1), ID: "task-2"}}, first},
+				{rollingupgrade.Filter{CreatedBefore: created.Add(1)}, first},
+			} {
+				if diff := cmp.Diff(x.want, list(x.f)); diff != "" {
+					t.Errorf("tasks of %+v (-want +got):\n%s", x.f, diff)
+				}
+			}
+			if n := s.Format(); n != fmt.Sprint(newest) {
+				t.Errorf("the file has format %s after it was opened", n)
+			}
+			c := next("task-1", 3, 5)
+			c.Head.Status = rollingupgrade.StatusFailed
+			if err := errors.Join(s.Save(t.Context(), c), s.Delete(t.Context(), "task-2", 1), s.Close()); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, path) // which looks whether all is in order
+			want := []string{"task-1 5 <nil>"}
+			if diff := cmp.Diff(want, list(rollingupgrade.Filter{Status: []rollingupgrade.Status{rollingupgrade.StatusFailed}})); diff != "" {
+				t.Errorf("tasks after a save (-want +got):\n%s", diff)
+			}
+			if got := list(rollingupgrade.Filter{Status: running}); got != nil {
+				t.Errorf("tasks under their old status: %v", got)
+			}
+		})
 	}
 }
 
-func writeFormat1(t *testing.T, path string) {
+func writeFormat(t *testing.T, path string) {
 	t.Helper()
 	s := open(t, path)
 	second := newTask("task-2", 3)

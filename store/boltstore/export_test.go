@@ -15,3 +15,12 @@ func (s *Store) Commits() (n int) {
 func (s *Store) SetFormat(n string) error {
 	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyFormat, []byte(n)) })
 }
+
+// Format is the number of the file's format.
+func (s *Store) Format() (n string) {
+	_ = s.db.View(func(tx *bolt.Tx) error {
+		n = string(tx.Bucket(bucketMeta).Get(keyFormat))
+		return nil
+	})
+	return n
+}

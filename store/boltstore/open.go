@@ -16,7 +16,8 @@ import (
 )
 
 // format is the number of the file's form: which buckets there are and how keys and values are made.
-const format = 1
+// Files of format 1 say nothing in the marks of their indexes.
+const format = 2
 
 var (
 	bucketMeta = []byte("rollingupgrade") // "format" -> number
@@ -123,7 +124,7 @@ func opening(err error) error {
 
 // prepare looks at what the file holds, and makes the buckets of an empty one.
 func (s *Store) prepare() error {
-	empty := false
+	empty, older := false, false
 	err := s.db.View(func(tx *bolt.Tx) error {
 		k, _ := tx.Cursor().First()
 		if empty = k == nil; empty {
@@ -140,6 +141,7 @@ func (s *Store) prepare() error {
 		if n > format {
 			return fmt.Errorf("%w: %d, this version knows %d", ErrNewerFormat, n, format)
 		}
+		older = n < format
 		for _, b := range buckets {
 			if tx.Bucket(b) == nil {
 				return fmt.Errorf("%w: it has no bucket %s", ErrCorrupt, b)
@@ -147,10 +149,13 @@ func (s *Store) prepare() error {
 		}
 		return check(tx)
 	})
-	if err != nil || !empty {
+	if err != nil || !empty && !older {
 		return err
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
+		if older { // from now on an older version of this package must not open it
+			return tx.Bucket(bucketMeta).Put(keyFormat, []byte(strconv.Itoa(format)))
+		}
 		for _, b := range buckets {
 			if _, err := tx.CreateBucket(b); err != nil {
 				return err

@@ -17,8 +17,11 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/store/internal/record"
 )
 
-// page is how many events or tasks are read in one transaction, so that a slow reader holds none open.
-const page = 256
+// What is read in one transaction, so that a slow reader holds none open: events or heads, and marks of tasks in an index.
+const (
+	page      = 256
+	pageMarks = 16 * page
+)
 
 // head reads a head within a transaction.
 func head(tx *bolt.Tx, id string) (*rollingupgrade.Head, error) {
@@ -194,9 +197,9 @@ func (s *Store) Output(ctx context.Context, id, instanceID string) (o provider.O
 // List implements [rollingupgrade.Store].
 func (s *Store) List(ctx context.Context, f rollingupgrade.Filter) iter.Seq2[*rollingupgrade.Head, error] {
 	return func(yield func(*rollingupgrade.Head, error) bool) {
-		var from []byte
+		part := bounds(&f)
 		for left := f.Limit; ; {
-			heads, next, err := s.list(ctx, f, from)
+			heads, rest, err := s.list(ctx, f, part)
 			for _, h := range heads {
 				if !yield(h, nil) {
 					return
@@ -209,16 +212,35 @@ func (s *Store) List(ctx context.Context, f rollingupgrade.Filter) iter.Seq2[*ro
 				yield(nil, err)
 				return
 			}
-			if next == nil {
+			if rest.before == nil {
 				return
 			}
-			from = next
+			part = rest
 		}
 	}
 }
 
-// list reads one page, newest first, from the key from on (nil: from the newest), and the key at which the next page begins.
-func (s *Store) list(ctx context.Context, f rollingupgrade.Filter, from []byte) (heads []*rollingupgrade.Head, next []byte, err error) {
+// A span is a part of an index, from its newest entry on: those whose key is less than before (nil: all) and not less than first.
+type span struct{ first, before []byte }
+
+// bounds is the part of an index in which the tasks are that f selects.
+func bounds(f *rollingupgrade.Filter) (s span) {
+	if !f.CreatedFrom.IsZero() {
+		s.first = timeKey(f.CreatedFrom)
+	}
+	if !f.CreatedBefore.IsZero() {
+		s.before = timeKey(f.CreatedBefore)
+	}
+	if !f.After.IsZero() {
+		if k := placeKey(f.After); s.before == nil || bytes.Compare(k, s.before) < 0 {
+			s.before = k
+		}
+	}
+	return s
+}
+
+// list reads one page of a part of an index, newest first, and returns the part behind it; one without before is the end.
+func (s *Store) list(ctx context.Context, f rollingupgrade.Filter, part span) (heads []*rollingupgrade.Head, rest span, err error) {
 	err = s.view(ctx, func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(bucketOrder)
 		switch {
@@ -230,44 +252,41 @@ func (s *Store) list(ctx context.Context, f rollingupgrade.Filter, from []byte) 
 			bucket = tx.Bucket(bucketOpen)
 		}
 		c := bucket.Cursor()
-		seen := 0
-		for k := last(c, from); k != nil; k, _ = c.Prev() {
-			if seen++; seen > page {
-				next = bytes.Clone(k)
-				return nil
-			}
+		read, seen := 0, 0
+		for k, mark := last(c, part.before); k != nil && bytes.Compare(k, part.first) >= 0; k, mark = c.Prev() {
 			if len(k) < orderPrefix {
 				return fmt.Errorf("%w: key of a list", ErrCorrupt)
 			}
-			h, err := head(tx, string(k[orderPrefix:]))
-			if errors.Is(err, rollingupgrade.ErrTaskNotFound) {
-				return fmt.Errorf("%w: a list names task %q, which is not there", ErrCorrupt, record.Clip(string(k[orderPrefix:])))
+			if fits(&f, mark) {
+				h, err := head(tx, string(k[orderPrefix:]))
+				if errors.Is(err, rollingupgrade.ErrTaskNotFound) {
+					return fmt.Errorf("%w: a list names task %q, which is not there", ErrCorrupt, record.Clip(string(k[orderPrefix:])))
+				}
+				if err != nil {
+					return err
+				}
+				if f.Match(h) {
+					heads = append(heads, h)
+				}
+				read++
 			}
-			if err != nil {
-				return err
-			}
-			if f.Match(h) {
-				heads = append(heads, h)
+			if seen++; read == page || seen == pageMarks || f.Limit > 0 && len(heads) == f.Limit {
+				rest = span{part.first, bytes.Clone(k)}
+				return nil
 			}
 		}
 		return nil
 	})
-	return heads, next, err
+	return heads, rest, err
 }
 
-// last puts the cursor on the key from or, if that has gone, on the one before it; without from on the last one.
-func last(c *bolt.Cursor, from []byte) []byte {
-	if from == nil {
-		k, _ := c.Last()
-		return k
+// last puts the cursor on the last key that is less than before; without before on the last one of all.
+func last(c *bolt.Cursor, before []byte) (key, value []byte) {
+	if before == nil {
+		return c.Last()
 	}
-	k, _ := c.Seek(from)
-	switch {
-	case bytes.Equal(k, from):
-	case k == nil:
-		k, _ = c.Last()
-	default:
-		k, _ = c.Prev()
+	if k, _ := c.Seek(before); k == nil {
+		return c.Last()
 	}
-	return k
+	return c.Prev()
 }

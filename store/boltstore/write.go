@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -18,9 +21,9 @@ import (
 // tasks of a group. Values that are JSON end with a checksum.
 var (
 	bucketHeads   = []byte("heads")   // task ID -> head
-	bucketOrder   = []byte("order")   // creation time, task ID -> nothing
-	bucketGroups  = []byte("groups")  // group ID -> creation time, task ID -> nothing
-	bucketOpen    = []byte("open")    // creation time, task ID of tasks that can be runnable or hold their group -> nothing
+	bucketOrder   = []byte("order")   // creation time, task ID -> mark
+	bucketGroups  = []byte("groups")  // group ID -> creation time, task ID -> mark
+	bucketOpen    = []byte("open")    // creation time, task ID of tasks that can be runnable or hold their group -> mark
 	bucketHolders = []byte("holders") // group ID -> task ID
 	bucketRows    = []byte("rows")    // task ID -> instance ID -> row
 	bucketEvents  = []byte("events")  // task ID -> number -> event
@@ -29,7 +32,7 @@ var (
 	buckets = [][]byte{bucketMeta, bucketHeads, bucketOrder, bucketGroups, bucketOpen, bucketHolders, bucketRows, bucketEvents, bucketOutputs}
 )
 
-// A write is a Create or a Save, encoded and ready to be committed.
+// A write is a Create, a Save or a Delete, encoded and ready to be committed.
 type write struct {
 	ids   []string // the tasks that it changes
 	check func(*bolt.Tx) error
@@ -267,45 +270,71 @@ func (c *change) index(tx *bolt.Tx) error {
 			}
 		}
 	}
-	if err := put(tx.Bucket(bucketOrder), key); err != nil {
+	m := mark(c.head)
+	if err := put(tx.Bucket(bucketOrder), key, m); err != nil {
 		return err
 	}
 	group, err := tx.Bucket(bucketGroups).CreateBucketIfNotExists([]byte(c.head.GroupID))
 	if err != nil {
 		return err
 	}
-	if err := put(group, key); err != nil {
+	if err := put(group, key, m); err != nil {
 		return err
 	}
 	if open := tx.Bucket(bucketOpen); c.open {
-		return put(open, key)
+		return put(open, key, m)
 	} else if open.Get(key) != nil {
 		return open.Delete(key)
 	}
 	return nil
 }
 
-// put adds a key to an index. One that is there costs no write.
-func put(index *bolt.Bucket, key []byte) error {
-	if index.Get(key) != nil {
+// put adds a key to an index. An entry that is there as it shall be costs no write.
+func put(index *bolt.Bucket, key, mark []byte) error {
+	if bytes.Equal(index.Get(key), mark) {
 		return nil
 	}
-	return index.Put(key, []byte{1})
+	return index.Put(key, mark)
 }
 
 func unindex(tx *bolt.Tx, h *rollingupgrade.Head, key []byte) error {
 	errs := []error{tx.Bucket(bucketOrder).Delete(key), tx.Bucket(bucketOpen).Delete(key)}
-	if group := tx.Bucket(bucketGroups).Bucket([]byte(h.GroupID)); group != nil {
+	groups, id := tx.Bucket(bucketGroups), []byte(h.GroupID)
+	if group := groups.Bucket(id); group != nil {
 		errs = append(errs, group.Delete(key))
+		if k, _ := group.Cursor().First(); k == nil {
+			errs = append(errs, groups.DeleteBucket(id))
+		}
 	}
 	return errors.Join(errs...)
 }
 
+// A mark is what an index says of a task, so that a list need not read the heads of those that do not fit: its kind and
+// its status. Format 1 had a mark that says nothing; it stays until the task is saved again.
+func mark(h *rollingupgrade.Head) []byte {
+	return []byte(string(h.Kind) + "\x00" + string(h.Status))
+}
+
+var oldMark = []byte{1}
+
+// fits reports whether a task with that mark can be one that f selects.
+func fits(f *rollingupgrade.Filter, mark []byte) bool {
+	kind, status, ok := strings.Cut(string(mark), "\x00")
+	if !ok {
+		return true
+	}
+	return (f.Kind == "" || string(f.Kind) == kind) && (len(f.Status) == 0 || slices.Contains(f.Status, rollingupgrade.Status(status)))
+}
+
 // orderKey sorts tasks by creation, then ID.
-func orderKey(h *rollingupgrade.Head) []byte {
-	k := binary.BigEndian.AppendUint64(nil, uint64(h.CreatedAt.Unix())^1<<63)
-	k = binary.BigEndian.AppendUint32(k, uint32(h.CreatedAt.Nanosecond()))
-	return append(k, h.ID...)
+func orderKey(h *rollingupgrade.Head) []byte { return placeKey(h.Position()) }
+
+func placeKey(p rollingupgrade.Position) []byte { return append(timeKey(p.CreatedAt), p.ID...) }
+
+// timeKey is where the tasks begin that were created at that time or later.
+func timeKey(t time.Time) []byte {
+	k := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)
+	return binary.BigEndian.AppendUint32(k, uint32(t.Nanosecond()))
 }
 
 // orderPrefix is how many bytes of an order key come before the task ID.

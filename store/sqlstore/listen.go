@@ -85,6 +85,15 @@ func (s *ListeningStore) Save(ctx context.Context, c rollingupgrade.Change) erro
 	return err
 }
 
+// Delete implements [rollingupgrade.Pruner].
+func (s *ListeningStore) Delete(ctx context.Context, taskID string, version int64) error {
+	err := s.Store.Delete(ctx, taskID, version)
+	if err == nil {
+		s.subs.Tell(taskID)
+	}
+	return err
+}
+
 // Notify implements [rollingupgrade.Notifier].
 func (s *ListeningStore) Notify(f func(taskID string)) (stop func()) {
 	remove := s.subs.Add(f)

@@ -145,6 +145,10 @@ func (s *Store) Events(ctx context.Context, id string, after int64) iter.Seq2[ro
 				fail(s.orNewer(ctx, id, err))
 				return
 			case len(events) == 0:
+				if _, _, err := s.kept(ctx, id); err != nil { // it was deleted meanwhile
+					fail(err)
+					return
+				}
 				fail(fmt.Errorf("%w: event %d of %d is missing", ErrDamaged, after+1, end))
 				return
 			}
@@ -202,6 +206,9 @@ func (s *Store) Output(ctx context.Context, id, instanceID string) (o provider.O
 func (s *Store) List(ctx context.Context, f rollingupgrade.Filter) iter.Seq2[*rollingupgrade.Head, error] {
 	return func(yield func(*rollingupgrade.Head, error) bool) {
 		from := ""
+		if !f.After.IsZero() {
+			from = position(f.After)
+		}
 		for left := f.Limit; ; {
 			heads, next, err := s.list(ctx, f, from)
 			for _, h := range heads {
@@ -234,6 +241,9 @@ func (s *Store) list(ctx context.Context, f rollingupgrade.Filter, from string) 
 	if f.GroupID != "" {
 		add("group_id = ?", key(f.GroupID))
 	}
+	if f.Kind != "" {
+		add("kind IN (?, '')", key(string(f.Kind))) // empty where an older version wrote the task
+	}
 	if len(f.Status) > 0 {
 		var list []any
 		for _, status := range f.Status {
@@ -246,6 +256,12 @@ func (s *Store) list(ctx context.Context, f rollingupgrade.Filter, from string) 
 	}
 	if f.HoldsGroup {
 		add("is_open = 1 AND held_group IS NOT NULL")
+	}
+	if !f.CreatedFrom.IsZero() {
+		add("position >= ?", moment(f.CreatedFrom))
+	}
+	if !f.CreatedBefore.IsZero() {
+		add("position < ?", moment(f.CreatedBefore))
 	}
 	if from != "" {
 		add("position < ?", from)

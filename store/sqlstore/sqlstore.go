@@ -69,7 +69,7 @@ type Options struct {
 	Rescan time.Duration
 }
 
-// Store is a [rollingupgrade.Store] in a database. Its methods are safe for concurrent use, and so are any
+// Store is a [rollingupgrade.Store] and a [rollingupgrade.Pruner] in a database. Its methods are safe for concurrent use, and so are any
 // number of stores in any number of processes on the same tables.
 type Store struct {
 	db      *sql.DB
@@ -86,6 +86,8 @@ var (
 	_ rollingupgrade.Store    = (*Store)(nil)
 	_ rollingupgrade.Store    = (*ListeningStore)(nil)
 	_ rollingupgrade.Notifier = (*ListeningStore)(nil)
+	_ rollingupgrade.Pruner   = (*Store)(nil)
+	_ rollingupgrade.Pruner   = (*ListeningStore)(nil)
 )
 
 var goodPrefix = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,31}$`)
@@ -156,6 +158,14 @@ func (s *Store) Save(ctx context.Context, c rollingupgrade.Change) error {
 	}
 	if err := s.write(ctx, &write{saves: e}); err != nil {
 		return fmt.Errorf("save task %s: %w", record.Clip(c.Head.ID), err)
+	}
+	return nil
+}
+
+// Delete implements [rollingupgrade.Pruner].
+func (s *Store) Delete(ctx context.Context, taskID string, version int64) error {
+	if err := s.write(ctx, &write{deletes: &deletion{taskID, version}}); err != nil {
+		return fmt.Errorf("delete task %s: %w", record.Clip(taskID), err)
 	}
 	return nil
 }

@@ -12,6 +12,17 @@ import (
 // why looks what stands against a write that the database has refused. It returns nil if nothing does, or not any
 // more, and as its second result why it could not look.
 func (s *Store) why(ctx context.Context, w *write) (refusal, err error) {
+	if d := w.deletes; d != nil {
+		switch version, _, err := s.kept(ctx, d.id); {
+		case errors.Is(err, rollingupgrade.ErrTaskNotFound):
+			return err, nil
+		case err != nil:
+			return nil, err
+		case version != d.version:
+			return rollingupgrade.ErrVersionConflict, nil
+		}
+		return nil, nil
+	}
 	if c := w.makes; c != nil {
 		switch _, _, err := s.kept(ctx, c.id); {
 		case err == nil:

@@ -16,16 +16,24 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/store/internal/record"
 )
 
-// A write is a Create or a Save, encoded.
+// A write is a Create, a Save or a Delete, encoded.
 type write struct {
-	makes *change // the task that Create adds; nil in a Save
-	saves *change // what Save replaces, or the Prior of a Create; nil if it has none
+	makes   *change   // the task that Create adds
+	saves   *change   // what Save replaces, or the Prior of a Create; nil if it has none
+	deletes *deletion // what Delete removes
+}
+
+// A deletion is a task that is removed if it has that version.
+type deletion struct {
+	id      string
+	version int64
 }
 
 // A change is an encoded [rollingupgrade.Change].
 type change struct {
 	id, group   string
 	holds       bool
+	kind        string
 	status      string
 	version     int64
 	position    string
@@ -60,7 +68,7 @@ func encodeCreation(c rollingupgrade.Creation) (*write, error) {
 }
 
 func encode(h *rollingupgrade.Head, rows []rollingupgrade.Instance, events []rollingupgrade.Event, outputs map[string]provider.Output) (*change, error) {
-	c := &change{id: h.ID, group: h.GroupID, holds: h.HoldsGroup, status: string(h.Status), version: h.Version, position: position(h), runnable: runnable(h)}
+	c := &change{id: h.ID, group: h.GroupID, holds: h.HoldsGroup, kind: key(string(h.Kind)), status: string(h.Status), version: h.Version, position: position(h.Position()), runnable: runnable(h)}
 	if h.HoldsGroup || !h.Status.Ended() || h.Restore.Active() {
 		c.open = 1
 	}
@@ -76,6 +84,7 @@ func encode(h *rollingupgrade.Head, rows []rollingupgrade.Instance, events []rol
 		}
 	}
 	fits("group", h.GroupID, maxKey)
+	fits("kind", c.kind, 64)
 	fits("status", c.status, 64)
 	c.record = enc(h)
 	place := make(map[string]int, len(rows))
@@ -105,10 +114,13 @@ func encode(h *rollingupgrade.Head, rows []rollingupgrade.Instance, events []rol
 }
 
 // position sorts tasks by creation, then ID.
-func position(h *rollingupgrade.Head) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(h.CreatedAt.Unix())^1<<63)
-	b = binary.BigEndian.AppendUint32(b, uint32(h.CreatedAt.Nanosecond()))
-	return hex.EncodeToString(b) + key(h.ID)
+func position(p rollingupgrade.Position) string { return moment(p.CreatedAt) + key(p.ID) }
+
+// moment is the position at which the tasks begin that were created at that time or later.
+func moment(t time.Time) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)
+	b = binary.BigEndian.AppendUint32(b, uint32(t.Nanosecond()))
+	return hex.EncodeToString(b)
 }
 
 // runnable is from when on there is something to do for the task, as its column has it.
@@ -190,11 +202,52 @@ func (s *Store) apply(ctx context.Context, conn *sql.Conn, w *write) error {
 			return err
 		}
 	}
-	for _, c := range []*change{w.saves, w.makes} {
-		if c == nil || s.channel == "" {
-			continue
+	if w.deletes != nil {
+		if err := s.remove(ctx, conn, w.deletes); err != nil {
+			return err
 		}
-		if _, err := conn.ExecContext(ctx, "SELECT pg_notify($1, $2)", s.channel, s.origin+" "+key(c.id)); err != nil {
+	}
+	if s.channel == "" {
+		return nil
+	}
+	for _, id := range w.ids() {
+		if _, err := conn.ExecContext(ctx, "SELECT pg_notify($1, $2)", s.channel, s.origin+" "+key(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ids are the tasks that a write changes.
+func (w *write) ids() (ids []string) {
+	for _, c := range []*change{w.saves, w.makes} {
+		if c != nil {
+			ids = append(ids, c.id)
+		}
+	}
+	if w.deletes != nil {
+		ids = append(ids, w.deletes.id)
+	}
+	return ids
+}
+
+// remove deletes a task. Its row in the table of tasks goes first, as the lock that saves and creations of the same ID wait for.
+func (s *Store) remove(ctx context.Context, conn *sql.Conn, d *deletion) error {
+	if len(key(d.id)) > maxKey {
+		return errNoFit // and so not there
+	}
+	done, err := conn.ExecContext(ctx, s.sql("DELETE FROM {p}tasks WHERE id = ? AND version = ?"), key(d.id), d.version)
+	if err != nil {
+		return err
+	}
+	switch n, err := done.RowsAffected(); {
+	case err != nil:
+		return err
+	case n != 1:
+		return errNoFit
+	}
+	for _, table := range []string{"instances", "events", "outputs"} {
+		if _, err := conn.ExecContext(ctx, s.sql("DELETE FROM {p}"+table+" WHERE task_id = ?"), key(d.id)); err != nil {
 			return err
 		}
 	}
@@ -210,9 +263,9 @@ func (c *change) held() any {
 }
 
 func (s *Store) update(ctx context.Context, conn *sql.Conn, c *change) error {
-	query := `UPDATE {p}tasks SET group_id = ?, held_group = ?, status = ?, version = ?, last_event = last_event + ?, position = ?,
+	query := `UPDATE {p}tasks SET group_id = ?, held_group = ?, kind = ?, status = ?, version = ?, last_event = last_event + ?, position = ?,
 		is_open = ?, runnable_at = ?, record = ? WHERE id = ? AND version = ?`
-	args := []any{key(c.group), c.held(), c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record, key(c.id), c.version - 1}
+	args := []any{key(c.group), c.held(), c.kind, c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record, key(c.id), c.version - 1}
 	if len(c.events) > 0 {
 		query += " AND last_event = ?"
 		args = append(args, c.first-1)
@@ -238,8 +291,8 @@ func (s *Store) insert(ctx context.Context, conn *sql.Conn, c *change) error {
 		return errNoFit
 	}
 	_, err := conn.ExecContext(ctx, s.sql(`INSERT INTO {p}tasks
-		(id, group_id, held_group, status, version, last_event, position, is_open, runnable_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
-		key(c.id), key(c.group), c.held(), c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record)
+		(id, group_id, held_group, kind, status, version, last_event, position, is_open, runnable_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+		key(c.id), key(c.group), c.held(), c.kind, c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record)
 	if err != nil {
 		return err
 	}

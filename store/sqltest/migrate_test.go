@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/store/sqlstore"
 )
@@ -72,6 +74,57 @@ func TestMigrateInterrupted(t *testing.T) {
 			t.Errorf("without %v: %v", lost, err)
 		}
 	}
+}
+
+// Tables of the first form get the column that they lack. Tasks that were there, and those that an older process still writes, are found by their
+// kind as the others are.
+func TestMigrateOlderTables(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, d database) {
+		ctx := t.Context()
+		db := d.open(t, d.address(t))
+		o := d.tables(t, db)
+		s := d.store(t, db, o)
+		create := func(id string, kind ru.TaskKind) {
+			t.Helper()
+			c := newTask(id, 1)
+			c.Task.Kind = kind
+			if err := s.Create(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sql := func(query string) {
+			t.Helper()
+			if _, err := db.Exec(strings.ReplaceAll(query, "{p}", o.Prefix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create("task-1", ru.Upgrade)
+		create("task-2", ru.Rollback)
+		sql("ALTER TABLE {p}tasks DROP COLUMN kind")
+		sql("DELETE FROM {p}migrations WHERE number = 2")
+		if err := s.Migrate(ctx); err != nil {
+			t.Fatal(err)
+		}
+		create("task-3", ru.Upgrade)
+		create("task-4", ru.Rollback)
+		create("task-5", ru.Rollback)
+		sql("UPDATE {p}tasks SET kind = '' WHERE id = 'task-5'")
+		if err := s.Save(ctx, next("task-1", 1, 2)); err != nil {
+			t.Fatal(err)
+		}
+		for kind, want := range map[ru.TaskKind][]string{ru.Upgrade: {"task-3", "task-1"}, ru.Rollback: {"task-5", "task-4", "task-2"}, "other": nil} {
+			var got []string
+			for h, err := range s.List(ctx, ru.Filter{Kind: kind}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, h.ID)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s tasks (-want +got):\n%s", kind, diff)
+			}
+		}
+	})
 }
 
 // Without Migrate the error names the table, and is none of the store's answers.

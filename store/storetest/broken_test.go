@@ -107,6 +107,22 @@ const (
 	priorMayHold
 	nanosecondsOnly
 	firstOfTwoRows
+	kindIgnored
+	fromExclusive
+	beforeInclusive
+	pageRepeats
+	pageByTime
+	placeLookedUp
+	pageByRank
+	deletedListed
+	deletedPartsStay
+	deletedRemembered
+	deletedHolderStays
+	deleteUnchecked
+	deleteUnknownFine
+	deleteBreaksList
+	deletedEndsEvents
+	deleteUntold
 	flaws // how many
 )
 

@@ -179,6 +179,13 @@ func (k *kit) filters() {
 
 // limited holds that a listing is what the model says.
 func (k *kit) limited(f filter) {
+	if d := diff(ids(k.modeled(f)), ids(k.mustList(f))); d != "" {
+		k.errorf("list %+v (-want +got):\n%s", f, d)
+	}
+}
+
+// modeled is the listing that the model says.
+func (k *kit) modeled(f filter) []*head {
 	k.model.Lock()
 	var want []*head
 	for _, r := range k.want {
@@ -191,9 +198,7 @@ func (k *kit) limited(f filter) {
 	if f.Limit > 0 {
 		want = want[:min(f.Limit, len(want))]
 	}
-	if d := diff(ids(want), ids(k.mustList(f))); d != "" {
-		k.errorf("list %+v (-want +got):\n%s", f, d)
-	}
+	return want
 }
 
 func manyTasks(k *kit) {
@@ -212,6 +217,7 @@ func manyTasks(k *kit) {
 		}
 	})
 	k.limited(filter{})
+	k.paged(filter{Limit: 37})
 	for _, f := range []filter{
 		{GroupID: "group-3"},
 		{Status: statuses[1:2]},
@@ -223,6 +229,8 @@ func manyTasks(k *kit) {
 		for _, f.Limit = range []int{1, 100, 256, k.bed.Tasks} {
 			k.limited(f)
 		}
+		f.Limit = 37
+		k.paged(f)
 	}
 	for _, stop := range []int{1, 10, k.bed.Tasks / 2} {
 		seen := 0

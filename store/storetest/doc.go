@@ -32,7 +32,7 @@
 //   - context, iteration: what is canceled or left early
 //   - race: many callers at once; run the suite with the race detector
 //   - lost: how a write whose answer was lost is told
-//   - exclusive, notify: the optional abilities, where the store has them
+//   - exclusive, notify, delete: the optional abilities, where the store has them
 //   - reopen: other processes and later lives
 //   - random: all of it against a model
 //

@@ -179,7 +179,7 @@ func (s *opening) Events(ctx context.Context, id string, after int64) iter.Seq2[
 			defer s.mu.Unlock()
 		}
 		for n := 0; n < len(events); n++ {
-			if s.is(endsSilently) && ctx.Err() != nil {
+			if s.is(endsSilently) && ctx.Err() != nil || s.is(deletedEndsEvents) && s.gone(id) {
 				return
 			}
 			if !yield(events[n], nil) {
@@ -249,6 +249,9 @@ func (s *opening) List(ctx context.Context, f filter) iter.Seq2[*head, error] {
 			return
 		}
 		found := s.found(f)
+		if s.is(pageByRank) {
+			found = s.ranked(f)
+		}
 		if s.is(pagedByOffset) {
 			const page = 8
 			for from := page; from <= len(found); from += page {
@@ -262,6 +265,10 @@ func (s *opening) List(ctx context.Context, f filter) iter.Seq2[*head, error] {
 		}
 		for n, h := range found {
 			if f.Limit > 0 && n == f.Limit && !s.is(limitIgnored) || s.is(listCapped) && n == 500 || s.is(endsSilently) && ctx.Err() != nil {
+				return
+			}
+			if s.is(deleteBreaksList) && s.gone(h.ID) {
+				yield(nil, fmt.Errorf("task %s: %w", h.ID, rollingupgrade.ErrTaskNotFound))
 				return
 			}
 			if !s.is(aliasOut) {
@@ -279,9 +286,13 @@ func (s *opening) found(f filter) []*head {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var found []*stored
-	for _, t := range s.tasks {
+	tasks := slices.Collect(maps.Values(s.tasks))
+	if s.is(deletedListed) {
+		tasks = slices.AppendSeq(tasks, maps.Values(s.graves))
+	}
+	for _, t := range tasks {
 		h := t.head
-		f := f
+		f := s.misread(f, h)
 		switch s.flaw {
 		case staleIndex:
 			h = t.indexed

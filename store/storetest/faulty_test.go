@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,8 +36,10 @@ type disk struct {
 	lives   int
 	subs    map[int]*subscriber
 	nextSub int
-	scratch []instance // of the flaw crosstalk
-	undo    func()     // of the flaw lastSaveLost
+	graves  map[string]*stored // deleted tasks
+	ranks   map[string]int     // of the flaw pageByRank
+	scratch []instance         // of the flaw crosstalk
+	undo    func()             // of the flaw lastSaveLost
 }
 
 type subscriber struct {
@@ -63,7 +66,7 @@ type opening struct {
 }
 
 func newDisk(f flaw) *disk {
-	return &disk{flaw: f, tasks: map[string]*stored{}, subs: map[int]*subscriber{}}
+	return &disk{flaw: f, tasks: map[string]*stored{}, graves: map[string]*stored{}, ranks: map[string]int{}, subs: map[int]*subscriber{}}
 }
 
 func (d *disk) open() *opening {
@@ -182,7 +185,12 @@ func (s *opening) busy(h *head, except ...string) error {
 	if !h.HoldsGroup {
 		return nil
 	}
-	for id, t := range s.tasks {
+	holders := s.tasks
+	if s.is(deletedHolderStays) {
+		holders = maps.Clone(s.tasks)
+		maps.Copy(holders, s.graves)
+	}
+	for id, t := range holders {
 		if !t.head.HoldsGroup || slices.Contains(except, id) || s.is(groupsNotDurable) && t.by != s {
 			continue
 		}
@@ -257,6 +265,7 @@ func (s *opening) Create(ctx context.Context, c creation) error {
 	}
 	err := s.write(func() error { return s.mayCreate(c) }, func() {
 		s.tasks[c.Task.ID] = t
+		s.haunted(c.Task.ID, t)
 		t.saved = s.saves
 		if rows := t.rows; s.is(rowsLate) {
 			t.rows = nil
@@ -286,6 +295,9 @@ func (s *opening) mayCreate(c creation) error {
 	id, except, prior := c.Task.ID, []string{c.Task.ID}, c.Prior
 	exists := func() error {
 		if kept := s.tasks[id]; kept != nil && !(s.is(nonceIsEnough) && kept.head.Nonce == c.Task.Nonce) {
+			return fmt.Errorf("task %s: %w", id, rollingupgrade.ErrTaskExists)
+		}
+		if s.is(deletedRemembered) && s.graves[id] != nil {
 			return fmt.Errorf("task %s: %w", id, rollingupgrade.ErrTaskExists)
 		}
 		return nil

@@ -53,6 +53,7 @@ func Cases() []Case {
 	for _, part := range [][]draft{
 		createCases(), priorCases(), saveCases(), groupCases(), eventCases(), outputCases(),
 		listCases(), copyCases(), contextCases(), iterationCases(), raceCases(), lostCases(), abilityCases(), reopenCases(), randomCases(), edgeCases(),
+		pageCases(), deleteCases(),
 	} {
 		for _, d := range part {
 			all = append(all, d.finish())

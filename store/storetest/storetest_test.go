@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,10 @@ func TestNeeds(t *testing.T) {
 	bare := storetest.Bed{New: func() (rollingupgrade.Store, error) { return struct{ rollingupgrade.Store }{newDisk(none).open()}, nil }}
 	silent := bedOf(none, true)
 	silent.New = bare.New
+	deletes := []string{
+		"delete/whole", "delete/ID again", "delete/conflict", "delete/group", "delete/racing saves", "delete/while reading", "delete/context",
+		"delete/side by side", "delete/told",
+	}
 	notify := []string{"notify/told", "notify/visible when told", "notify/stop", "notify/at once", "notify/other openings"}
 	for _, tt := range []struct {
 		name string
@@ -53,11 +58,11 @@ func TestNeeds(t *testing.T) {
 	}{
 		{
 			name: "nothing optional", bed: bare,
-			want: append(append([]string{"exclusive/life"}, notify...), "reopen/everything is kept", "reopen/rules hold on", "reopen/side by side"),
+			want: slices.Concat([]string{"exclusive/life"}, notify, []string{"reopen/everything is kept", "reopen/rules hold on", "reopen/side by side"}, deletes),
 		},
 		{name: "side by side", bed: bedOf(none, false), want: []string{"exclusive/life"}},
-		{name: "exclusive", bed: bedOf(none, true), want: []string{"notify/other openings", "reopen/side by side"}},
-		{name: "neither ability", bed: silent, want: append(append([]string{"exclusive/life"}, notify...), "reopen/side by side")},
+		{name: "exclusive", bed: bedOf(none, true), want: []string{"notify/other openings", "reopen/side by side", "delete/side by side"}},
+		{name: "neither ability", bed: silent, want: slices.Concat([]string{"exclusive/life"}, notify, []string{"reopen/side by side"}, deletes)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string

@@ -4,6 +4,7 @@ package record
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/rollingupgrade/rollingupgrade"
 )
@@ -17,17 +18,22 @@ func Head(b []byte) (*rollingupgrade.Head, error) {
 		return h, nil
 	}
 	var least struct {
-		Schema  int                     `json:"schema"`
-		ID      string                  `json:"id"`
-		GroupID string                  `json:"group_id"`
-		Kind    rollingupgrade.TaskKind `json:"kind"`
-		Status  rollingupgrade.Status   `json:"status"`
-		Version int64                   `json:"version"`
+		Schema    int                     `json:"schema"`
+		ID        string                  `json:"id"`
+		GroupID   string                  `json:"group_id"`
+		Kind      rollingupgrade.TaskKind `json:"kind"`
+		Status    rollingupgrade.Status   `json:"status"`
+		CreatedAt time.Time               `json:"created_at"`
+		Holds     bool                    `json:"holds_group"`
+		Version   int64                   `json:"version"`
 	}
 	if json.Unmarshal(b, &least) != nil || least.Schema <= rollingupgrade.SchemaVersion {
 		return nil, err
 	}
-	h.Schema, h.ID, h.GroupID, h.Kind, h.Status, h.Version = least.Schema, least.ID, least.GroupID, least.Kind, least.Status, least.Version
+	*h = rollingupgrade.Head{
+		Schema: least.Schema, ID: least.ID, GroupID: least.GroupID, Kind: least.Kind, Status: least.Status,
+		CreatedAt: least.CreatedAt, HoldsGroup: least.Holds, Version: least.Version,
+	}
 	return h, nil
 }
 
