@@ -38,6 +38,11 @@ func killConfig(t *testing.T) killtest.Config {
 	d := databases[1]
 	address := d.address(t)
 	db := d.open(t, address)
+	sep := "?"
+	if strings.Contains(address, sep) {
+		sep = "&"
+	}
+	address += sep + "idle_in_transaction_session_timeout=2s" // who is frozen in the middle of a save holds its rows no longer
 	cfg := killtest.Config{
 		Name: "PostgreSQL", Open: openKilled, Processes: 3, Dir: t.TempDir(), Every: 1800 * time.Millisecond, Out: os.Stderr,
 		Address: func(context.Context, string) (string, error) {
