@@ -64,7 +64,22 @@ type boundTransport struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (t boundTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := over(t.ctx); err != nil {
+		return nil, err
+	}
 	return t.base.RoundTrip(r.WithContext(t.ctx))
+}
+
+// over is ctx's error, also that of a deadline that has passed and whose timer has not fired yet. When a process wakes that was frozen, who was about to
+// send may run before the timer does, and somebody else may own the task by then.
+func over(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // call makes one call. req and resp must be fresh: the SDK keeps the parameters of a request that was sent
@@ -78,7 +93,7 @@ func (p *Provider) call(ctx context.Context, req requests.AcsRequest, resp respo
 
 // ask asks the limiter for n calls of an action.
 func (p *Provider) ask(ctx context.Context, action string, n int) error {
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	if n <= 0 {
@@ -92,7 +107,7 @@ func (p *Provider) ask(ctx context.Context, action string, n int) error {
 
 // askMore asks the limiter for n calls that go on with a list.
 func (p *Provider) askMore(ctx context.Context, action string, n int) error {
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	if wait, ok := p.limit.takeMore(action, n); !ok {
@@ -112,7 +127,7 @@ func (p *Provider) askPage(ctx context.Context, action string, first bool) error
 // send makes one call that the limiter has granted.
 func (p *Provider) send(ctx context.Context, req requests.AcsRequest, resp responses.AcsResponse, secrets ...string) error {
 	action := req.GetActionName()
-	if err := ctx.Err(); err != nil {
+	if err := over(ctx); err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	cred, err := p.cred.get(ctx)

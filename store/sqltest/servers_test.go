@@ -17,10 +17,14 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/rollingupgrade/rollingupgrade/internal/killtest"
 	"github.com/rollingupgrade/rollingupgrade/store/sqlstore"
 )
 
 func TestMain(m *testing.M) {
+	if killtest.Child(openKilled) {
+		return
+	}
 	for _, name := range []string{"ROLLINGUPGRADE_TEST_POSTGRES", "ROLLINGUPGRADE_TEST_MYSQL"} {
 		if os.Getenv(name) == "" {
 			fmt.Fprintf(os.Stderr, "\n*** %s is not set: the tests against that server are SKIPPED (see doc.go) ***\n\n", name)
