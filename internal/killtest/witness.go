@@ -145,28 +145,38 @@ func (w *witness) handOver(id string, was, is *entry, known bool) {
 // shared says that several processes serve the store, so that leases count.
 func (r *round) shared() bool { return len(r.crew.slots) > 1 }
 
-// judgeLoad holds the limit of tasks at a time of each process.
+// judgeLoad holds the limit of tasks at a time of each process. A driver whose lease is over when it wakes from a freeze ends without a save: after one,
+// those count that have saved since.
 func (w *witness) judgeLoad() {
 	holder := map[string]string{}
-	holds := map[string]int{}
+	holds := map[string]map[string]bool{} // tasks by process
+	woken := slices.DeleteFunc(slices.Clone(w.round.crew.outages), func(o outage) bool { return o.to == 0 })
+	slices.SortFunc(woken, func(a, b outage) int { return cmp.Compare(a.to, b.to) })
 	for n := range w.entries {
-		switch e := &w.entries[n]; {
-		case e.Kind != "save" || e.Owner == "":
-		case e.Gave:
-			if holder[e.Task] == e.Process {
-				holds[e.Process]--
-				delete(holder, e.Task)
-			}
-		case e.Took:
-			if was := holder[e.Task]; was != "" {
-				holds[was]--
-			}
-			holder[e.Task] = e.Process
-			holds[e.Process]++
-			w.mostTasks = max(w.mostTasks, holds[e.Process])
-			if holds[e.Process] > w.round.set.Tasks {
-				w.fault("Serve: %s drives %d tasks at a time, at most %d are allowed", e.Process, holds[e.Process], w.round.set.Tasks)
-			}
+		e := &w.entries[n]
+		if e.Kind != "save" || e.Owner == "" {
+			continue
+		}
+		for ; len(woken) > 0 && woken[0].to <= e.At; woken = woken[1:] {
+			delete(holds, woken[0].process)
+		}
+		if was := holder[e.Task]; was != e.Process && !e.Took && was != "" {
+			continue // it was taken from who saved this before he was frozen
+		} else if holds[was] != nil {
+			delete(holds[was], e.Task)
+		}
+		holder[e.Task] = e.Process
+		if e.Gave {
+			delete(holder, e.Task)
+			continue
+		}
+		if holds[e.Process] == nil {
+			holds[e.Process] = map[string]bool{}
+		}
+		holds[e.Process][e.Task] = true
+		w.mostTasks = max(w.mostTasks, len(holds[e.Process]))
+		if n := len(holds[e.Process]); n > w.round.set.Tasks {
+			w.fault("Serve: %s drives %d tasks at a time, at most %d are allowed", e.Process, n, w.round.set.Tasks)
 		}
 	}
 }
