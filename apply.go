@@ -2,6 +2,7 @@ package rollingupgrade
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -81,7 +82,9 @@ func (m *machine) applyFailedHook(o *outcome) {
 func (m *machine) applyRows(o *outcome) {
 	answers := make(map[string]*provider.Progress, len(o.progress))
 	for n := range o.progress {
-		answers[o.progress[n].InstanceID] = &o.progress[n]
+		p := &o.progress[n]
+		m.tame(p)
+		answers[p.InstanceID] = p
 	}
 	seen := make(map[string]*provider.Instance, len(o.instances))
 	for n := range o.instances {
@@ -113,6 +116,26 @@ func (m *machine) applyRows(o *outcome) {
 		default:
 			m.applyAnswer(i, o, answers[i.ID])
 		}
+	}
+}
+
+// longestWait is how long a provider can have the Runner wait for another look.
+const longestWait = 10 * time.Minute
+
+// tame makes of an answer that no provider should give one that can be lived with.
+func (m *machine) tame(p *provider.Progress) {
+	p.Wait = min(max(p.Wait, 0), longestWait)
+	if p.State != nil && !json.Valid(p.State) {
+		p.State, p.Act, p.Done = nil, false, false
+		p.Err = fmt.Errorf("%w: the provider's state for %s is no JSON", provider.ErrFailed, p.InstanceID)
+	}
+	if p.Err != nil {
+		defer func() {
+			if recover() != nil { // such as a nil pointer of an error type
+				p.Err = fmt.Errorf("%w: the provider's error for %s cannot be read", provider.ErrFailed, p.InstanceID)
+			}
+		}()
+		_ = p.Err.Error()
 	}
 }
 
@@ -198,7 +221,7 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.closeCallIf(i, c)
 		i.Alone = true
 		m.touch(i)
-		if len(c.rows) == 1 { // refused because of others, and there were none
+		if len(c.rows) == 1 || !c.acts() { // refused because of others, and there were none; or a look, which can wait
 			m.retryLater(i, err)
 		}
 	case errors.Is(err, provider.ErrNotBegun):
@@ -269,7 +292,7 @@ func (m *machine) applyFailure(i *Instance, c *call, p *provider.Progress, err e
 // applyUpdate takes what an updater reports.
 func (m *machine) applyUpdate(i *Instance, c *call, p *provider.Progress) {
 	if c.acts() {
-		i.Begun, i.Underway, i.Alone = true, true, false
+		i.Begun, i.Underway, i.Alone, i.ActedAt = true, true, false, c.at
 		m.closeCall(i)
 	}
 	if p.Before != nil {
@@ -372,7 +395,7 @@ func (m *machine) applyRowLook(i *Instance, s *provider.Instance, err error) {
 	case s.Lifecycle == provider.Removing || s.Lifecycle == provider.RemovingWait:
 		m.retryLater(i, fmt.Errorf("%w: %s is %s", provider.ErrBusy, i.ID, s.Lifecycle))
 	case i.Missing && i.Step == Verifying:
-		i.Missing, t.stood, t.nextAt = false, m.now, m.now.Add(m.verifyInterval())
+		i.Missing, t.checked, t.stood, t.nextAt = false, true, m.now, m.now.Add(m.verifyInterval())
 		m.touch(i)
 	case i.Missing:
 		i.Missing = false
@@ -488,11 +511,13 @@ func (m *machine) applyVerdict(i *Instance, v Verdict, err error) {
 		i.Healthy = 0
 		m.touch(i)
 	}
-	if !v.Healthy && m.now.Sub(m.track(i).stood) > lag { // perhaps it is not there any more
+	t := m.track(i)
+	if !v.Healthy && !t.checked && m.now.Sub(t.stood) > lag { // perhaps it is not there any more
 		i.Missing = true
 		m.touch(i)
 		return
 	}
+	t.checked = false
 	if m.overdue(i, text) != nil && !v.Healthy {
 		m.fail(i, fmt.Errorf("%w after %s: %s", errUnhealthy, m.stepLimit(i), or(text, "no verdict")))
 		return

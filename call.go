@@ -98,7 +98,7 @@ func (m *machine) started(c *call) {
 		m.busyRows++
 	}
 	for _, r := range c.rows {
-		if i, ok := m.index[r.id]; ok {
+		if i, ok := m.index[r.id]; ok && c.op != opFailed { // a failure is asked about; the row itself may be retried meanwhile
 			m.mem[i].busy, m.due[i] = true, never
 			if c.acts() {
 				m.mem[i].fresh = false
@@ -119,7 +119,7 @@ func (m *machine) ended(c *call) {
 		m.busyRows--
 	}
 	for _, r := range c.rows {
-		if i, ok := m.index[r.id]; ok {
+		if i, ok := m.index[r.id]; ok && c.op != opFailed && m.t.Instances[i].Attempt == r.attempt {
 			m.mem[i].busy, m.due[i] = false, 0
 		}
 	}

@@ -58,7 +58,7 @@ func (m *machine) commandRows(c command) ([]*Instance, error) {
 	switch c.name {
 	case CommandRetry, CommandSkip, CommandCancelInstances:
 	default:
-		return nil, nil
+		return nil, m.knowsAll(c)
 	}
 	if len(c.instances) == 0 {
 		return nil, &FieldError{"instanceIDs", "name at least one instance"}
@@ -79,6 +79,19 @@ func (m *machine) commandRows(c command) ([]*Instance, error) {
 		seen[id] = true
 	}
 	return rows, nil
+}
+
+// knowsAll refuses a filter that names instances which the task does not have.
+func (m *machine) knowsAll(c command) error {
+	if c.filter == nil {
+		return nil
+	}
+	for _, id := range c.filter.InstanceIDs {
+		if m.row(id) == nil {
+			return &OpError{string(c.name), clip(id), fmt.Errorf("%w %s", ErrUnknownInstance, m.t.ID)}
+		}
+	}
+	return nil
 }
 
 // commanded notes that a command was accepted.

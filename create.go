@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +65,7 @@ func (r *Runner) view(ctx context.Context, s *Spec, rows []Instance) (view, erro
 	} else if err != nil {
 		return v, err
 	}
+	v.members = unique(v.members)
 	v.group = &g
 	inspector, ok := r.provider.(provider.Inspector)
 	if !ok {
@@ -96,6 +99,16 @@ func (r *Runner) view(ctx context.Context, s *Spec, rows []Instance) (view, erro
 		v.images[u.Image.ImageID] = in.Image
 	}
 	return v, nil
+}
+
+// unique drops instances that are listed twice.
+func unique(all []provider.Instance) []provider.Instance {
+	seen := make(map[string]bool, len(all))
+	return slices.DeleteFunc(all, func(i provider.Instance) bool {
+		twice := seen[i.ID]
+		seen[i.ID] = true
+		return twice
+	})
 }
 
 // latest returns the newest task of a group, or nil.
@@ -236,7 +249,10 @@ func (r *Runner) add(ctx context.Context, t *Task, prior *Task, by Cause, change
 		return Summary{}, err
 	}
 	// The answer was lost, or the store is in trouble: look whether the task is there.
-	if h, herr := r.store.Head(context.WithoutCancel(ctx), t.ID); herr == nil && h.Nonce == t.Nonce {
+	// Its ID belongs to this call or to its client token; somebody may have saved it since.
+	lookCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.CallLimit)
+	defer cancel()
+	if h, herr := r.store.Head(lookCtx, t.ID); herr == nil && sameTask(h, t) == nil {
 		return h.Summary(), nil
 	}
 	return Summary{}, err
@@ -304,6 +320,9 @@ func (r *Runner) rollbackTask(ctx context.Context, taskID string, rs *RollbackSp
 	spec := rs.spec(&source.Spec)
 	if rs.ToBefore {
 		spec.Update = toBefore(source)
+	}
+	if p := rs.Update.Params; len(p) > 0 && !json.Valid(p) {
+		return nil, nil, nil, &FieldError{"RollbackSpec.Update.Params", "is no JSON"}
 	}
 	t = &Task{Head: Head{Kind: Rollback, GroupID: source.GroupID, SourceID: source.ID, Spec: spec, Rollback: *rs}}
 	t.Rollback.ClientToken = ""

@@ -68,12 +68,12 @@ func (d *driver) ask(c *call, o *outcome) {
 }
 
 // bounded calls f with a limit. A panic is an error, and so is not to return within grace after the limit.
-func bounded[T any](ctx context.Context, limit, grace time.Duration, f func(context.Context) (T, error)) (T, error) {
+func bounded[T any](parent context.Context, limit, grace time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	ch := make(chan result, 1)
 	go func() {
@@ -92,14 +92,23 @@ func bounded[T any](ctx context.Context, limit, grace time.Duration, f func(cont
 	}()
 	timer := time.NewTimer(limit + grace)
 	defer timer.Stop()
-	select {
-	case res := <-ch:
-		return res.v, res.err
-	case <-timer.C:
-		var none T
-		return none, fmt.Errorf("%w: still at work after %s", errHook, limit+grace)
+	canceled := parent.Done()
+	for {
+		select {
+		case res := <-ch:
+			return res.v, res.err
+		case <-canceled: // nobody wants it any more
+			canceled = nil
+			timer.Reset(max(grace, lastMoment))
+		case <-timer.C:
+			var none T
+			return none, fmt.Errorf("%w: still at work after its time", errHook)
+		}
 	}
 }
+
+// lastMoment is how long something that was canceled may take to come to an end.
+const lastMoment = 500 * time.Millisecond
 
 // call makes a provider call.
 func (r *Runner) call(ctx context.Context, c *call, o *outcome) {
@@ -166,6 +175,7 @@ func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
 	})
 	part(1, c.wantMembers, func() (err error) {
 		o.members, err = r.provider.Members(ctx, group)
+		o.members = unique(o.members)
 		return err
 	})
 	part(2, len(c.ids) > 0, func() (err error) {
@@ -350,15 +360,19 @@ func (o *observer) call(s Summary, e Event) {
 	}
 }
 
-// close waits until all events have been observed. A hook that hangs is not waited for longer than the Runner's grace: then
+// close waits until all events have been observed. If the Runner was told to stop, it does not wait longer than its grace: then
 // the rest is dropped.
-func (o *observer) close() {
+func (o *observer) close(stopping bool) {
 	defer o.drop()
 	if o.r.cfg.Hooks.Transition == nil {
 		return
 	}
 	o.poke()
 	close(o.more)
+	if !stopping {
+		<-o.done
+		return
+	}
 	timer := time.NewTimer(o.r.cfg.Grace)
 	defer timer.Stop()
 	select {

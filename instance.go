@@ -60,6 +60,9 @@ func (m *machine) rowCalls() []*call {
 
 // moveOn takes the steps that need no call.
 func (m *machine) moveOn(i *Instance) {
+	if c := i.Call; c != nil && m.winding(i) && m.track(i).fresh && (c.Op == opEnter || c.Op == opUnprotect || c.Op == opUpdate && !i.Underway) {
+		m.closeCall(i) // it was named and never sent
+	}
 	if i.Call != nil || i.Missing || i.Left {
 		return
 	}
@@ -181,7 +184,7 @@ func (p *grouping) add(i *Instance) {
 	if i.Update != nil {
 		key.update = hashOf(i.Update)
 	}
-	if b.act && i.Alone {
+	if i.Alone && (b.act || b.op == opUpdate) {
 		key.alone = i.ID
 	}
 	if p.byKey == nil {
@@ -428,7 +431,7 @@ func (m *machine) retry(i *Instance, fromStart bool, by Cause) {
 	m.instanceStatus(i, InstanceRunning, "", by, "")
 	i.Attempt++
 	i.AttemptSince, i.StepSince = m.now, m.now
-	i.Error, i.Call, i.AskHook, i.Healthy, i.Alone, i.Missing = nil, nil, false, 0, false, false
+	i.Error, i.Call, i.AskHook, i.Healthy, i.Alone, i.Missing, i.ActedAt = nil, nil, false, 0, false, false, time.Time{}
 	i.Outcome, i.ExitCode = "", nil
 	step := i.Step
 	if step == "" {

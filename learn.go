@@ -24,7 +24,7 @@ const (
 	lookWorth = 0.80                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
 	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
 	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost = 0.03                   // the same while nothing is known of a phase
+	firstLost = 0.05                   // the same while nothing is known of a phase
 	soonest   = 250 * time.Millisecond // between two looks, where it is known when the end comes
 	slack     = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
 	nearly    = 0.01                   // brackets are not made narrower than this share
@@ -77,7 +77,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 		m.learn(i, p.Phase, at)
 	}
 	if unknown {
-		t.since, t.guessed = i.StepSince, true
+		t.since, t.guessed = or(i.ActedAt, i.StepSince), i.ActedAt.IsZero()
 	}
 	if p.Act {
 		t.nextAt, t.hunted = m.now, false

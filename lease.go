@@ -10,6 +10,7 @@ import (
 type watch struct {
 	fence, renewal int64
 	since          time.Time
+	notBefore      time.Time // Serve: when to try again to take it
 }
 
 // expired reports whether the lease has not been renewed for so long that its owner must have stopped.
@@ -48,7 +49,7 @@ func (r *Runner) acquire(ctx context.Context, taskID string, wait bool) (*driver
 		if h.Schema > SchemaVersion {
 			return nil, ErrNewerSchema
 		}
-		if w.expired(&h.Lease, r.cfg.Margin, r.life()) && r.claim(taskID) {
+		if r.free(&w, &h.Lease) && r.claim(taskID) {
 			d, err := r.take(ctx, taskID, h.Lease)
 			if err == nil {
 				return d, nil
@@ -66,6 +67,11 @@ func (r *Runner) acquire(ctx context.Context, taskID string, wait bool) (*driver
 			return nil, err
 		}
 	}
+}
+
+// free reports whether a lease may be taken: nobody has it, its owner has stopped, or it is this Runner's own and the answer was lost.
+func (r *Runner) free(w *watch, l *Lease) bool {
+	return l.Owner == r.owner || w.expired(l, r.cfg.Margin, r.life())
 }
 
 // claim makes this Runner's only driver of a task.
@@ -130,7 +136,7 @@ func (r *Runner) take(ctx context.Context, taskID string, seen Lease) (*driver, 
 		err = ErrVersionConflict
 	}
 	if err != nil {
-		d.observe.close()
+		d.observe.close(ctx.Err() != nil)
 		return nil, err
 	}
 	d.callCtx, d.stopCalls = context.WithCancel(context.WithoutCancel(ctx))

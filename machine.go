@@ -67,6 +67,7 @@ type track struct {
 	stood     time.Time          // when it was last known to be in Standby
 	met       bool               // its update was begun or gone on with by this process, after a look
 	again     bool               // the way back was refused once for its state
+	checked   bool               // a look has shown it to be there since the last verdict
 	fit       bool               // it was seen to be able to go back in service
 }
 
@@ -163,6 +164,7 @@ func (m *machine) dirty() bool {
 // change returns what the turn has changed, ready to be saved: the next version of the record.
 func (m *machine) change() Change {
 	m.t.Version++
+	m.t.Recent = append(slices.Clone(m.t.Recent[max(0, len(m.t.Recent)-7):]), m.t.Nonce)
 	head := m.t.Head
 	c := Change{Head: &head, Events: slices.Clone(m.events)}
 	rows := make([]int, 0, len(m.dirtyRows))

@@ -143,7 +143,7 @@ func New(p provider.Provider, s Store, cfg Config) (*Runner, error) {
 	r := &Runner{provider: p, store: s, cfg: cfg, owner: cfg.Owner, calls: make(chan struct{}, cfg.ParallelTotal), driving: map[string]chan struct{}{}}
 	_, sets := p.(provider.ConfigurationSetter)
 	r.env = env{
-		limits: p.Limits(), hooks: &r.cfg.Hooks, setsImage: sets, tokenTrust: cfg.TokenTrust, lookup: cfg.Lookup,
+		limits: sane(p.Limits()), hooks: &r.cfg.Hooks, setsImage: sets, tokenTrust: cfg.TokenTrust, lookup: cfg.Lookup,
 		backoff: r.delay, poll: cfg.MaxWait,
 	}
 	return r, nil
@@ -377,4 +377,12 @@ func (r *Runner) List(ctx context.Context, f Filter) iter.Seq2[Summary, error] {
 			}
 		}
 	}
+}
+
+// sane returns limits without negative ones.
+func sane(l provider.Limits) provider.Limits {
+	for _, n := range []*int{&l.Instances, &l.Standby, &l.Protection, &l.Start, &l.Update} {
+		*n = max(0, *n)
+	}
+	return l
 }

@@ -46,6 +46,7 @@ type driver struct {
 	woken    chan struct{}
 	gone     chan struct{} // closed when the driver has ended; late results are dropped
 	inFlight int
+	stopping bool        // it was told to stop
 	grace    *time.Timer // runs from when the driver was told to stop
 	unsaved  []*outcome  // applied since the last save
 	resaved  bool        // the record has to be loaded again
@@ -71,8 +72,8 @@ func (d *driver) leaseLeft() time.Duration {
 // drive drives the task. It returns nil when nothing is left to do without the operator.
 func (d *driver) drive(ctx context.Context) error {
 	defer d.close()
-	stopping := false
 	for {
+		stopping := d.stopping
 		if d.resaved {
 			if err := d.reload(ctx); err != nil {
 				return err
@@ -108,7 +109,7 @@ func (d *driver) drive(ctx context.Context) error {
 			d.begin(c)
 		}
 		if d.wait(ctx, stopping) {
-			stopping = true
+			d.stopping = true
 		}
 	}
 }
@@ -215,7 +216,7 @@ func (d *driver) told() bool {
 
 // refresh loads the record again if somebody else has saved it.
 func (d *driver) refresh(ctx context.Context) {
-	h, err := d.r.store.Head(ctx, d.m.t.ID)
+	h, err := d.head(ctx)
 	if err != nil {
 		d.log.Warn("look at task", "err", err)
 		return // the next save tells
@@ -240,13 +241,13 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 		err := d.r.store.Save(sctx, change)
 		cancel()
 		if try > 0 && errors.Is(err, ErrVersionConflict) { // what was first may be an earlier try of this very save
-			if h, herr := d.r.store.Head(ctx, t.ID); herr == nil && h.Nonce == t.Nonce {
+			if h, herr := d.head(ctx); herr == nil && h.Nonce == t.Nonce {
 				err = nil
 			}
 		}
 		if err != nil && !errors.Is(err, ErrVersionConflict) && !errors.Is(err, ErrTaskNotFound) && !errors.Is(err, ErrGroupBusy) {
 			// Nobody knows whether it was saved.
-			h, herr := d.r.store.Head(ctx, t.ID)
+			h, herr := d.head(ctx)
 			switch {
 			case herr != nil:
 				d.log.Warn("save task", "err", err)
@@ -261,16 +262,17 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 					return false, err
 				}
 				continue
+			case slices.Contains(h.Recent, t.Nonce): // it was, and somebody else has saved since
+				d.saved(began, change)
+				d.resaved = true
+				return true, nil
 			default:
 				err = ErrVersionConflict
 			}
 		}
 		switch {
 		case err == nil:
-			d.renewedAt.Store(int64(began.Sub(d.start)))
-			d.observe.saved(t.Summary(), change.Events)
-			d.m.forget()
-			d.unsaved = nil
+			d.saved(began, change)
 			return false, nil
 		case errors.Is(err, ErrVersionConflict):
 			d.resaved = true
@@ -278,6 +280,28 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 		}
 		return false, err
 	}
+}
+
+// saved notes that a change is in the store; the save of it began at a time.
+func (d *driver) saved(began time.Time, c Change) {
+	d.renewedAt.Store(int64(began.Sub(d.start)))
+	d.observe.saved(d.m.t.Summary(), c.Events)
+	d.m.forget()
+	d.unsaved = nil
+}
+
+// head reads the head as it is kept, within the time of a call.
+func (d *driver) head(ctx context.Context) (*Head, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.r.cfg.CallLimit)
+	defer cancel()
+	return d.r.store.Head(ctx, d.m.t.ID)
+}
+
+// load reads the record as it is kept, within the time of a call.
+func (d *driver) load(ctx context.Context) (*Task, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.r.cfg.CallLimit)
+	defer cancel()
+	return d.r.load(ctx, d.m.t.ID)
 }
 
 // backOff waits before the next try of a save. A driver whose lease is over stops trying: somebody else may own the task.
@@ -293,7 +317,7 @@ func (d *driver) backOff(try int) error {
 // reload takes the record as it is now, applies on top what has come of calls since the last save, and
 // goes on from there. It returns ErrLeaseLost if the task has another owner.
 func (d *driver) reload(ctx context.Context) error {
-	t, err := d.r.load(context.WithoutCancel(ctx), d.m.t.ID)
+	t, err := d.load(ctx)
 	for try := 0; err != nil; try++ {
 		if errors.Is(err, ErrTaskNotFound) || errors.Is(err, ErrNewerSchema) {
 			return err
@@ -301,7 +325,7 @@ func (d *driver) reload(ctx context.Context) error {
 		if err := d.backOff(try); err != nil {
 			return err
 		}
-		t, err = d.r.load(context.WithoutCancel(ctx), d.m.t.ID)
+		t, err = d.load(ctx)
 	}
 	if t.Lease.Owner != d.r.owner || t.Lease.Fence != d.fence {
 		return ErrLeaseLost
@@ -322,6 +346,6 @@ func (d *driver) close() {
 		d.grace.Stop()
 	}
 	close(d.gone)
-	d.observe.close()
+	d.observe.close(d.stopping)
 	d.r.release(d.m.t.ID)
 }

@@ -69,10 +69,11 @@ func (s *server) round(ctx context.Context) (time.Duration, error) {
 			w = &watch{}
 			s.watches[h.ID] = w
 		}
-		if !w.expired(&h.Lease, s.r.cfg.Margin, s.r.life()) || !s.r.claim(h.ID) {
+		if w.notBefore.After(now) || !s.r.free(w, &h.Lease) || !s.r.claim(h.ID) {
 			continue
 		}
-		s.start(ctx, h.ID, h.Lease)
+		w.notBefore = now.Add(s.r.cfg.Poll) // if it comes to nothing
+		s.start(ctx, h.ID, h.Lease, w)
 	}
 	for id := range s.watches {
 		if !seen[id] && s.free() { // a full server has not seen all
@@ -95,7 +96,7 @@ func (s *server) add(n int) {
 }
 
 // start drives a claimed task in a goroutine, if its lease is still what was seen.
-func (s *server) start(ctx context.Context, taskID string, seen Lease) {
+func (s *server) start(ctx context.Context, taskID string, seen Lease, w *watch) {
 	s.add(1)
 	s.tasks.Go(func() {
 		defer s.poke()

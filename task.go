@@ -103,9 +103,11 @@ type Head struct {
 	Requests []Request `json:"requests,omitempty"`
 
 	// Version grows by one with every save; Nonce names the save that made it.
-	Version  int64  `json:"version"`
-	Nonce    string `json:"nonce,omitempty"`
-	EventSeq int64  `json:"event_seq"`
+	Version int64 `json:"version"`
+	// Recent are the nonces of the last few saves, so that a save whose answer was lost is found even if somebody has saved since.
+	Nonce    string   `json:"nonce,omitempty"`
+	Recent   []string `json:"recent,omitempty"`
+	EventSeq int64    `json:"event_seq"`
 }
 
 // Status is the state of a task.
@@ -221,6 +223,8 @@ type Instance struct {
 	Act        bool            `json:"act,omitempty"`
 	MaxTargets int             `json:"max_targets,omitempty"`
 
+	// ActedAt is when the update's last side effect was sent: what is waited for began then.
+	ActedAt time.Time `json:"acted_at,omitzero"`
 	// Begun says that a side effect of the update may have been made, in any attempt.
 	Begun bool `json:"begun,omitempty"`
 	// Underway says that the update has begun and the instance has not reached a safe end since.

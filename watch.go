@@ -10,6 +10,7 @@ import (
 // slow reader loses nothing: events wait in the store. It yields ErrTaskNotFound, ctx's error or the store's, and stops after it.
 func (r *Runner) Watch(ctx context.Context, taskID string, after int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		after := after // each use begins anew
 		saved := make(chan struct{}, 1)
 		if n, ok := r.store.(Notifier); ok {
 			defer n.Notify(func(id string) {
