@@ -73,7 +73,7 @@ func (s *server) round(ctx context.Context) (time.Duration, error) {
 			continue
 		}
 		w.notBefore = now.Add(s.r.cfg.Poll) // if it comes to nothing
-		s.start(ctx, h.ID, h.Lease, w)
+		s.start(ctx, h.ID, h.Lease)
 	}
 	for id := range s.watches {
 		if !seen[id] && s.free() { // a full server has not seen all
@@ -96,7 +96,7 @@ func (s *server) add(n int) {
 }
 
 // start drives a claimed task in a goroutine, if its lease is still what was seen.
-func (s *server) start(ctx context.Context, taskID string, seen Lease, w *watch) {
+func (s *server) start(ctx context.Context, taskID string, seen Lease) {
 	s.add(1)
 	s.tasks.Go(func() {
 		defer s.poke()
