@@ -128,8 +128,12 @@ func (p *Provider) blameStates(ctx context.Context, groupID string, m move, ids 
 	}
 	states, readErr := p.lifecycles(ctx, groupID, ids)
 	if readErr != nil {
+		readErr = asText(readErr)
+		if ended := ctx.Err(); ended != nil {
+			readErr = fmt.Errorf("%w (%w)", readErr, ended)
+		}
 		for _, id := range ids { // whether the call acted on a part is not known
-			got.fail(id, ofInstance(id, fmt.Errorf("%w: %w, then %w", provider.ErrOutcomeUnknown, asText(err), asText(readErr))))
+			got.fail(id, ofInstance(id, fmt.Errorf("%w: %w, then %w", provider.ErrOutcomeUnknown, asText(err), readErr)))
 		}
 		return
 	}
