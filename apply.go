@@ -14,6 +14,7 @@ import (
 // again, because somebody else saved first.
 func (m *machine) apply(o *outcome, now time.Time) {
 	m.now = now
+	o.err = readable(o.err)
 	switch {
 	case o.call.subject == ofRows || o.call.op == opVerify:
 		m.applyRows(o)
@@ -129,14 +130,21 @@ func (m *machine) tame(p *provider.Progress) {
 		p.State, p.Act, p.Done = nil, false, false
 		p.Err = fmt.Errorf("%w: the provider's state for %s is no JSON", provider.ErrFailed, p.InstanceID)
 	}
-	if p.Err != nil {
-		defer func() {
-			if recover() != nil { // such as a nil pointer of an error type
-				p.Err = fmt.Errorf("%w: the provider's error for %s cannot be read", provider.ErrFailed, p.InstanceID)
-			}
-		}()
-		_ = p.Err.Error()
+	p.Err = readable(p.Err)
+}
+
+// readable returns err, or another one in place of an error that panics when it is read, such as a nil pointer of an error type.
+func readable(err error) (out error) {
+	if err == nil {
+		return nil
 	}
+	defer func() {
+		if recover() != nil {
+			out = fmt.Errorf("%w: the error that came back cannot be read", provider.ErrFailed)
+		}
+	}()
+	_, out = err.Error(), err
+	return out
 }
 
 // applyAnswer takes a provider's answer about one instance.

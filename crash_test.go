@@ -192,8 +192,8 @@ func demanded(base ending) int {
 	return n
 }
 
-// spare is how many calls about an instance a strike may add (I12): six, and two more looks where it took away what was learnt.
-const spare = 8
+// spare is how many calls about an instance a strike may add (I12): six, and as many looks again where it took away what was learnt.
+const spare = 12
 
 // more is how many calls a retry of an unknown outcome adds.
 func (s *scenario) more(at strike) int {

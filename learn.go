@@ -97,6 +97,9 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 		if soon := m.now.Add(min(p.Wait, soonest)); t.nextAt.Before(soon) {
 			t.nextAt = soon
 		}
+		if most := m.now.Add(m.env.poll); t.nextAt.After(most) { // what was learnt may be wrong for this one
+			t.nextAt = most
+		}
 		return
 	}
 	t.hunted, m.huntPlanned = true, false

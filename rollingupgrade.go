@@ -196,8 +196,9 @@ func (r *Runner) do(ctx context.Context, taskID string, c command, req []Request
 			return wrap(check.errs[0])
 		}
 	}
-	if len(c.reason) > MaxDescription {
-		return wrap(&FieldError{"reason", fmt.Sprintf("%d bytes; at most %d", len(c.reason), MaxDescription)})
+	words := &checker{}
+	if words.text("reason", c.reason, MaxDescription); len(words.errs) > 0 {
+		return wrap(words.errs[0])
 	}
 	for try := range commandTries {
 		t, err := r.load(ctx, taskID)
