@@ -234,7 +234,7 @@ func (d *driver) update(ctx context.Context, ts []provider.Target) (map[string]p
 
 // apply takes an answer into the row.
 func (d *driver) apply(r *row, p provider.Progress) error {
-	r.act, r.max, r.wait = p.Act, p.MaxTargets, p.Wait
+	r.act, r.max, r.wait = p.Act, p.MaxTargets, 4*p.Wait // a Runner looks when it is worth it, not whenever it may
 	if r.before == nil {
 		r.before = p.Before
 	}
