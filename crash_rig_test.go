@@ -95,6 +95,7 @@ type rig struct {
 	onCall     func(p *process, b boundary) (site, mode, bool) // random strikes
 
 	births int
+
 	driver *process
 }
 
@@ -125,13 +126,16 @@ type process struct {
 
 // start begins a process. drives says that its store tells it of saves and has lives.
 func (g *rig) start(drives, late bool) *process {
+	g.mu.Lock()
 	g.births++
 	p := &process{g: g, name: fmt.Sprintf("process-%d", g.births), late: late}
+	died := g.deaths > 0
+	g.mu.Unlock()
 	p.face = g.line.face(g.line.through(func(next http.RoundTripper) http.RoundTripper { return wired{p, next} }))
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	cfg := g.cfg
 	cfg.Owner = p.name
-	if late && g.deaths > 0 {
+	if late && died {
 		cfg.Poll = 20 * time.Second // it only watches a lease that nobody renews
 	}
 	s := &crashStore{p: p}

@@ -17,7 +17,7 @@ import (
 
 var (
 	randomSeed = flag.Uint64("random.seed", 0, "play only the random schedule with this seed")
-	randomFor  = flag.Duration("random.for", 0, "how long to play random schedules; default 20s, 5s with -short")
+	randomFor  = flag.Duration("random.for", 0, "how long to play random schedules; default 20s, 2s with -short")
 )
 
 // TestRandomSchedules_N1_N2_N3_N4_N5_N6 plays random specs, clouds, faults, commands and deaths, and holds the invariants at
