@@ -629,3 +629,29 @@ func TestS25_FailedHookAfterACancel(t *testing.T) {
 		diff(t, "how the script really ended is kept", true, row.ExitCode != nil)
 	})
 }
+
+// 27. A suspension that is refused while instances are at work is not made under no name: it is made anew when the task goes on.
+func TestS14_N2_SuspensionRefusedWhileAtWork(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(1, everything))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.cloud.Now(func(w *fake.World) { w.Resume(fake.DemoGroup, provider.ScheduledAction) })
+		time.Sleep(2 * time.Minute) // until then a look may be late
+		b.cloud.Inject(fake.Fault{Op: "SuspendProcesses", Nth: 1, Err: provider.ErrPermission})
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		task := b.runTo(id, ru.StatusBatchPaused)
+		if task.Pause.Why != ru.PausedByError || task.Ledger.Call != nil {
+			t.Errorf("paused by %s with the call %v", task.Pause.Why, task.Ledger.Call)
+		}
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+		for _, c := range b.cloud.Calls() {
+			if c.Op == "SuspendProcesses" && c.CallID == "" {
+				t.Errorf("%s has no name", c)
+			}
+		}
+		diff(t, "suspended", []provider.Process(nil), b.suspended())
+	})
+}

@@ -25,6 +25,10 @@ func (m *machine) upgrading() ([]*call, bool) {
 		ids := m.waitingIDs()
 		return append(m.rowCalls(), m.groupLook(&call{ids: ids})...), false
 	case stageSuspended:
+		if m.t.Ledger.Call == nil { // it failed for good: what is at work goes on, and the look at opening tells what is suspended
+			m.stageOn(stageOpening)
+			return nil, true
+		}
 		return append(m.rowCalls(), m.groupCall(&call{op: opSuspend, processes: m.t.Ledger.Ours})...), false
 	case stageBefore:
 		if m.env.hooks.BeforeBatch == nil { // asked for by a Runner that had such a hook
