@@ -632,3 +632,60 @@ func TestN3_LostTake(t *testing.T) {
 		}
 	})
 }
+
+// deafToSaves is a store that can be read and takes no save.
+type deafToSaves struct{ *ru.MemoryStore }
+
+var errDiskFull = errors.New("disk full")
+
+func (deafToSaves) Save(context.Context, ru.Change) error { return errDiskFull }
+
+func TestN3_LeaseThatCannotBeTaken(t *testing.T) {
+	for name, stopAfter := range map[string]time.Duration{"stopped": 10 * time.Second, "not stopped": time.Hour} {
+		bubbled(t, name, func(t *testing.T) {
+			b := demoBed(t, 4)
+			r, err := ru.New(b.line.face(), deafToSaves{b.store}, ru.Config{})
+			b.ok(err)
+			id := b.create(scriptSpec(2))
+			ctx, stop := context.WithTimeout(b.ctx(), stopAfter)
+			defer stop()
+			began := time.Now()
+			err = r.Run(ctx, id)
+			wantError(t, err, errDiskFull)
+			if errors.Is(err, ru.ErrLeaseLost) {
+				t.Errorf("%v: nobody else has the lease", err)
+			}
+			if name == "stopped" {
+				wantError(t, err, context.DeadlineExceeded)
+				if d := time.Since(began) - stopAfter; d > time.Second {
+					t.Errorf("Run came back %s after its context was done", d)
+				}
+			}
+			b.untouched()
+		})
+	}
+}
+
+// A hook that always says "continue" to a reason that does not pass is asked less and less often.
+func TestS35_N6_PauseHookThatAlwaysContinues(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		asked := 0
+		b.r = b.runner(ru.Config{Hooks: ru.Hooks{Paused: func(context.Context, ru.Summary, ru.Pause) (ru.Decision, error) {
+			asked++
+			return ru.DecideContinue, nil
+		}}})
+		id := b.create(scriptSpec(2, pausing(ru.PauseNever), func(s *ru.Spec) { s.MinInService = 2 }))
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Standby, "i-0003", "i-0004") })
+		ctx, stop := context.WithTimeout(b.ctx(), time.Hour)
+		defer stop()
+		wantError(t, b.r.Run(ctx, id), context.DeadlineExceeded)
+		if asked < 10 || asked > 200 {
+			t.Errorf("asked %d times in an hour", asked)
+		}
+		began := time.Now()
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.InService, "i-0003", "i-0004") })
+		b.runTo(id, ru.StatusSucceeded)
+		t.Logf("asked %d times; done %s after there was room", asked, time.Since(began))
+	})
+}

@@ -14,6 +14,7 @@ func (m *machine) begin(i *Instance) {
 	m.instanceStatus(i, InstanceRunning, "", ByPolicy, "")
 	i.Attempt = 1
 	i.StartedAt, i.AttemptSince = m.now, m.now
+	m.continues = 0
 	m.step(i, EnteringStandby)
 }
 

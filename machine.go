@@ -25,6 +25,8 @@ type machine struct {
 	tally tally          // of the batch at work
 	group track          // the same for steps that concern the whole group
 	hook  bool           // a hook is being called
+	// continues counts how often the pause hook continued since a batch or an instance last began.
+	continues int
 	// busyRows counts the calls about rows that are in flight.
 	busyRows int
 	// huntPlanned says that all hunted rows have a time for their next look.

@@ -404,6 +404,10 @@ func (m *machine) applyPaused(o *outcome) {
 	case DecideContinue:
 		if m.t.Status == StatusBatchPaused {
 			m.resume(onContinue, ByHook, "")
+			if m.continues > 0 { // it continues whatever the reason is: not in a circle without a rest
+				m.group.nextAt = m.now.Add(m.env.backoff(m.continues))
+			}
+			m.continues++
 		}
 	case DecideCancel:
 		m.cancel(ByHook, "canceled by the pause hook", nil)

@@ -228,6 +228,7 @@ func (d *driver) refresh(ctx context.Context) {
 
 // save writes the changes of the turn. It reports true if the record has to be loaded again.
 func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error) {
+	caller := ctx
 	ctx = context.WithoutCancel(ctx)
 	t := d.m.t
 	d.saves++
@@ -251,14 +252,14 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 			switch {
 			case herr != nil:
 				d.log.Warn("save task", "err", err)
-				if err := d.backOff(try); err != nil {
+				if err := d.backOff(caller, try, err); err != nil {
 					return false, err
 				}
 				continue
 			case h.Nonce == t.Nonce:
 				err = nil
 			case h.Version == change.Head.Version-1:
-				if err := d.backOff(try); err != nil {
+				if err := d.backOff(caller, try, err); err != nil {
 					return false, err
 				}
 				continue
@@ -304,13 +305,25 @@ func (d *driver) load(ctx context.Context) (*Task, error) {
 	return d.r.load(ctx, d.m.t.ID)
 }
 
-// backOff waits before the next try of a save. A driver whose lease is over stops trying: somebody else may own the task.
-func (d *driver) backOff(try int) error {
-	if d.leaseLeft() <= 0 {
+// backOff waits before the next try after err. A driver whose lease is over stops trying: somebody else may own the task. One that
+// has not got the lease yet has decided nothing that must be kept: it stops when caller is done too.
+func (d *driver) backOff(caller context.Context, try int, err error) error {
+	taking := d.callCtx == nil
+	switch {
+	case taking && caller.Err() != nil:
+		return fmt.Errorf("%w; the store did not take the lease: %w", context.Cause(caller), err)
+	case taking && d.leaseLeft() <= 0:
+		return err
+	case d.leaseLeft() <= 0:
 		return fmt.Errorf("%w: the store could not be reached for the time of the lease", ErrLeaseLost)
 	}
+	wait := min(d.r.delay(try), max(d.leaseLeft(), time.Millisecond))
+	if taking {
+		_ = sleep(caller, wait) // done is seen after the next try
+		return nil
+	}
 	//nolint:forbidigo // what was decided must be saved whatever the caller's context says; the lease bounds it
-	time.Sleep(min(d.r.delay(try), max(d.leaseLeft(), time.Millisecond)))
+	time.Sleep(wait)
 	return nil
 }
 
@@ -322,7 +335,7 @@ func (d *driver) reload(ctx context.Context) error {
 		if errors.Is(err, ErrTaskNotFound) || errors.Is(err, ErrNewerSchema) {
 			return err
 		}
-		if err := d.backOff(try); err != nil {
+		if err := d.backOff(ctx, try, err); err != nil {
 			return err
 		}
 		t, err = d.load(ctx)

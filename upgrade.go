@@ -141,6 +141,7 @@ func (m *machine) applyOpening(o *outcome) {
 // openBatch announces the beginning of a batch.
 func (m *machine) openBatch() {
 	m.t.Opened, m.t.BatchSince = m.t.Batch, m.now
+	m.continues = 0
 	m.t.Touched = true
 	m.stage(Upgrading, stageWorking)
 	m.event(Event{Kind: EventBatchStarted, Cause: ByPolicy, Batch: m.t.Batch, Text: fmt.Sprintf("%d instances", m.t.Sizes[m.t.Batch-1])})
@@ -360,6 +361,7 @@ func (m *machine) nextBatch() ([]*call, bool) {
 	}
 	m.t.Batch++
 	m.t.BatchSince = time.Time{}
+	m.continues = 0
 	m.recount()
 	m.stage(Upgrading, stageOpening)
 	return nil, true
