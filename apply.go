@@ -248,9 +248,9 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.retryLater(i, err)
 	case c.acts() && c.resent(i.ID) && (p == nil || errors.Is(err, provider.ErrPermission)):
 		m.applyUnknown(i, err) // it says that this sending did nothing; an earlier one may have had its effect
-	case c.op == opExit && errors.Is(err, provider.ErrInvalidState) && !m.track(i).again: // a look tells more
+	case c.op == opExit && errors.Is(err, provider.ErrInvalidState) && !m.track(i).refused: // a look tells more
 		m.closeCall(i)
-		m.track(i).again = true
+		m.track(i).refused = true
 		m.retryLater(i, err)
 	default:
 		m.closeCallIf(i, c)

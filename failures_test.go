@@ -1,11 +1,14 @@
 package rollingupgrade_test
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
 // scriptsFail makes the first scripts on instances exit with 3.
@@ -248,5 +251,60 @@ func TestS23_FinishedInstancesTakeNothing(t *testing.T) {
 			wantError(t, do, ru.ErrIllegalCommand)
 		}
 		diff(t, "task", before, b.task(id))
+	})
+}
+
+// Failures that the budget tolerates must not empty the group.
+func TestS7_S22_BudgetKeepsMinInService(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, idRange(1, 4)...)
+		id := b.create(scriptSpec(1, func(s *ru.Spec) { s.MaxInFlight, s.MinInService, s.Failure.PerBatch.Instances = 1, 3, 4 }))
+		task := b.run(id)
+		if n := len(b.inState(provider.InService)); n < 3 {
+			t.Errorf("%d in service, 3 must stay; task is %s (%s)", n, task.Status, task.Reason)
+		}
+	})
+}
+
+// A retry of an instance that was moved out of Standby since does not update it in service.
+func TestS15_RetryNotOutsideOfStandby(t *testing.T) {
+	for kind, spec := range map[string]ru.Spec{"image": imageSpec(2), "script": scriptSpec(2)} {
+		for name, retry := range map[string]func(*ru.Runner, context.Context, string, []string, ...ru.RequestID) error{"step": (*ru.Runner).Retry, "start": (*ru.Runner).RetryFromStart} {
+			bubbled(t, kind+"/"+name, func(t *testing.T) {
+				b := demoBed(t, 2)
+				scriptsFail(b, 1, "i-0001")
+				if kind == "image" {
+					b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1})
+				}
+				id := b.create(spec)
+				b.runTo(id, ru.StatusFailurePaused)
+				b.cloud.Now(func(w *fake.World) {
+					w.SetPower(provider.Running, "i-0001")
+					w.SetLifecycle(provider.InService, "i-0001")
+				})
+				b.ok(retry(b.r, b.ctx(), id, []string{"i-0001"}))
+				b.run(id)
+				for _, e := range b.cloud.Effects() {
+					if slices.Contains([]string{"RunCommand", "StopInstances", "ReplaceSystemDisk"}, e.Action) && e.InstanceID == "i-0001" && e.Lifecycle != provider.Standby {
+						t.Errorf("%s while it is %s", e, e.Lifecycle)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A pause that was asked for does not take the retry away.
+func TestS22_S23_FailureUnderAPauseCanBeRetried(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.Pause(b.ctx(), id, ""))
+		diff(t, "status", ru.StatusFailurePaused, wait().Status)
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
 	})
 }

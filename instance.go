@@ -30,7 +30,7 @@ func (m *machine) rowCalls() []*call {
 	if len(rows) == 0 || m.slots == 0 { // the next outcome makes room
 		return nil
 	}
-	m.hunt(rows)
+	m.shareLooks(rows)
 	first, soon, next := m.at(&rows[0]), m.now.Add(together).UnixNano(), int64(never)
 	for n := range rows {
 		due := &m.due[first+n]

@@ -52,7 +52,7 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 		m.t.Learned[t.phase] = l
 		m.touchHead()
 	}
-	t.phase, t.since, t.guessed, t.not, t.hunted = next, at, false, 0, false
+	t.phase, t.since, t.guessed, t.not, t.shares = next, at, false, 0, false
 }
 
 // broad reports whether instances take times of their own.
@@ -80,7 +80,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 		t.since, t.guessed = or(i.ActedAt, i.StepSince), i.ActedAt.IsZero()
 	}
 	if p.Act {
-		t.nextAt, t.hunted = m.now, false
+		t.nextAt, t.shares = m.now, false
 		return
 	}
 	waited := at.Sub(t.since)
@@ -93,7 +93,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 			m.t.Learned[t.phase] = l
 			m.touchHead()
 		}
-		t.nextAt, t.hunted = later(t.since, l.first(waited)), false
+		t.nextAt, t.shares = later(t.since, l.first(waited)), false
 		if soon := m.now.Add(min(p.Wait, soonest)); t.nextAt.Before(soon) {
 			t.nextAt = soon
 		}
@@ -102,62 +102,62 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 		}
 		return
 	}
-	t.hunted, m.huntPlanned = true, false
-	t.nextAt = m.now.Add(m.env.poll) // until the hunt is planned
+	t.shares, m.shared = true, false
+	t.nextAt = m.now.Add(m.env.poll) // until shareLooks has planned it
 }
 
-// hunt plans the next look at all instances of the batch whose end cannot be known beforehand. They share looks: one call takes many, so
+// shareLooks plans the next look at all instances of the batch whose end cannot be known beforehand. They share looks: one call takes many, so
 // that it is better to look at all of them now and then than at each one at its time.
-func (m *machine) hunt(rows []Instance) {
-	if m.huntPlanned {
+func (m *machine) shareLooks(rows []Instance) {
+	if m.shared {
 		return
 	}
-	m.huntPlanned = true
+	m.shared = true
 	first := m.at(&rows[0])
-	var game []prey
+	var all []awaited
 	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
 	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running)/float64(len(rows)))
 	for n := range rows {
 		i, t := &rows[n], &m.mem[first+n]
-		if i.Status != InstanceRunning || !t.hunted {
+		if i.Status != InstanceRunning || !t.shares {
 			continue
 		}
 		if t.busy { // its answer plans anew
 			return
 		}
-		y := prey{i: i, t: t, since: t.since, own: max(time.Second, m.now.Sub(i.AttemptSince))}
+		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, m.now.Sub(i.AttemptSince))}
 		lost, residual := firstLost, max(time.Second, m.now.Sub(t.since))
 		if l, known := m.t.Learned[t.phase]; known && l.broad() {
 			lost = tail
 			waited := m.now.Sub(t.since)
 			residual = max(time.Second, l.Mean-waited, waited*2/5)
-			y.since = later(t.since, l.Min)
+			a.since = later(t.since, l.Min)
 		}
-		y.rate = 1 / residual.Seconds()
-		from := y.since
+		a.rate = 1 / residual.Seconds()
+		from := a.since
 		if from.Before(m.now) {
 			from = m.now
 		}
-		if at := from.Add(time.Duration(lost * float64(y.own))); at.Before(latest) {
+		if at := from.Add(time.Duration(lost * float64(a.own))); at.Before(latest) {
 			latest = at
 		}
 		if t.notBefore.After(earliest) {
 			earliest = t.notBefore
 		}
-		game = append(game, y)
+		all = append(all, a)
 	}
-	if len(game) == 0 {
+	if len(all) == 0 {
 		return
 	}
 	worth := lookWorth
 	if limit := m.env.limits.Update; limit > 0 {
-		worth *= math.Ceil(float64(len(game)) / float64(limit))
+		worth *= math.Ceil(float64(len(all)) / float64(limit))
 	}
 	at := m.now
 	for lo, hi := time.Duration(0), latest.Sub(m.now); hi-lo > 50*time.Millisecond; {
 		half := lo + (hi-lo)/2
-		if lostBy(game, m.now, half) < worth {
+		if lostBy(all, m.now, half) < worth {
 			lo = half
 		} else {
 			hi = half
@@ -167,14 +167,14 @@ func (m *machine) hunt(rows []Instance) {
 	if at.Before(earliest) {
 		at = earliest
 	}
-	for _, y := range game {
-		y.t.nextAt = at
-		m.due[m.at(y.i)] = at.UnixNano()
+	for _, a := range all {
+		a.t.nextAt = at
+		m.due[m.at(a.i)] = at.UnixNano()
 	}
 }
 
-// A prey is an instance that is hunted.
-type prey struct {
+// An awaited instance is one that shares looks.
+type awaited struct {
 	i     *Instance
 	t     *track
 	since time.Time     // it may come to an end from then on
@@ -183,11 +183,11 @@ type prey struct {
 }
 
 // lostBy is the time that will have been lost unseen by a look after d, as a share of each instance's own time.
-func lostBy(game []prey, now time.Time, d time.Duration) (lost float64) {
-	for _, y := range game {
-		open := d.Seconds() - max(0, y.since.Sub(now).Seconds())
+func lostBy(all []awaited, now time.Time, d time.Duration) (lost float64) {
+	for _, a := range all {
+		open := d.Seconds() - max(0, a.since.Sub(now).Seconds())
 		if open > 0 {
-			lost += y.rate * open * open / 2 / y.own.Seconds()
+			lost += a.rate * open * open / 2 / a.own.Seconds()
 		}
 	}
 	return lost

@@ -29,10 +29,10 @@ type machine struct {
 	continues int
 	// busyRows counts the calls about rows that are in flight.
 	busyRows int
-	// huntPlanned says that all hunted rows have a time for their next look.
-	huntPlanned bool
-	slots       int       // how many calls about instances may be started now
-	next        time.Time // when there is something to do without anything having happened
+	// shared says that the next look is planned for all rows that share looks.
+	shared bool
+	slots  int       // how many calls about instances may be started now
+	next   time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -62,13 +62,13 @@ type track struct {
 	phase   string
 	guessed bool          // since is no more than a guess
 	not     time.Duration // the phase was not over so long after since
-	hunted  bool          // it shares looks with others, see hunt
+	shares  bool          // it is looked at together with others, see shareLooks
 	// notBefore is when another look is worth it at the earliest, as the provider says.
 	notBefore time.Time
 	seen      *provider.Instance // restore: what the last look showed
 	stood     time.Time          // when it was last known to be in Standby
 	met       bool               // its update was begun or gone on with by this process, after a look
-	again     bool               // the way back was refused once for its state
+	refused   bool               // the way back was refused once for its state
 	checked   bool               // a look has shown it to be there since the last verdict
 	fit       bool               // it was seen to be able to go back in service
 }

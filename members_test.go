@@ -1,6 +1,7 @@
 package rollingupgrade_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -333,5 +334,39 @@ func TestS20_JoinedAreReportedAndNotTouched(t *testing.T) {
 		task := wait()
 		b.wantStatus(task, ru.StatusSucceeded)
 		b.wantGone(task, "i-0003", "released")
+	})
+}
+
+// An instance that is released while it is verified ends as gone.
+func TestS19_ReleasedWhileItIsVerified(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		released := false
+		b.r = b.runner(ru.Config{Hooks: ru.Hooks{Verify: func(_ context.Context, _ ru.Summary, ids []string) (out []ru.Verdict, _ error) {
+			for _, id := range ids {
+				if id == "i-0001" && !released {
+					released = true
+					b.cloud.Release(id)
+				}
+				out = append(out, ru.Verdict{InstanceID: id, Healthy: id != "i-0001"})
+			}
+			return out, nil
+		}}})
+		task := b.runTo(b.create(scriptSpec(2)), ru.StatusSucceeded)
+		b.wantGone(task, "i-0001", "released")
+	})
+}
+
+// A stopped instance that a rollback took over and that left the group is brought to run.
+func TestS19_TakenOverStoppedOneThatLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1})
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		back := b.rollback(id, ru.RollbackSpec{Scope: ru.ScopeAttempted})
+		b.cloud.Now(func(w *fake.World) { w.Detach("i-0001") })
+		b.run(back)
+		diff(t, "power", provider.Running, b.instance("i-0001").Power)
 	})
 }

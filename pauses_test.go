@@ -122,3 +122,31 @@ func TestS21_CapacityPause(t *testing.T) {
 		b.runTo(id, ru.StatusSucceeded)
 	})
 }
+
+// The deadline of a batch counts from that batch's own beginning.
+func TestS21_N6_DeadlineOfABatchIsItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Batch = 2 * time.Minute }))
+		b.runTo(id, ru.StatusBatchPaused) // batch 1 took longer
+		b.ok(b.r.Continue(b.ctx(), id))
+		task := b.runTo(id, ru.StatusBatchPaused)
+		if task.Opened != 2 {
+			t.Errorf("paused with %q, and batch 2 had not begun", task.Pause.Text)
+		}
+	})
+}
+
+// One Continue starts the next batch, also where operator and policy pause at the same place.
+func TestS21_OneContinueStartsTheNextBatch(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseEveryBatch)))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.Pause(b.ctx(), id, ""))
+		b.wantStatus(wait(), ru.StatusBatchPaused)
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.runTo(id, ru.StatusSucceeded)
+	})
+}

@@ -1,9 +1,11 @@
 package rollingupgrade_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
@@ -196,5 +198,97 @@ func TestS31_StateBeforeTheFirstChange(t *testing.T) {
 		diff(t, "image of i-0001", fake.DemoOldImage, b.instance("i-0001").ImageID)
 		diff(t, "image of i-0002", "img-special", b.instance("i-0002").ImageID)
 		diff(t, "protected again", provider.Protected, b.instance("i-0002").Lifecycle)
+	})
+}
+
+// A script that was begun is known to every later rollback.
+func TestS30_BegunIsKnownToALaterRollback(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		first := b.rollback(id, ru.RollbackSpec{Scope: ru.ScopeAttempted})
+		b.ok(b.r.Cancel(b.ctx(), first, ""))
+		second := b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
+		diff(t, "in Standby", []string{"i-0001"}, b.inState(provider.Standby))
+		diff(t, "left over", []string{"standby i-0001"}, leftovers(second))
+	})
+}
+
+// The rollback that a limit asks for is not given up because of one throttled call.
+func TestS21_RollbackByLimitSurvivesTrouble(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.Pause.Limit, s.Pause.OnLimit = time.Hour, ru.OnLimitRollback }))
+		b.runTo(id, ru.StatusBatchPaused)
+		time.Sleep(time.Hour)
+		b.cloud.Inject(fake.Throttle("Group", 1))
+		if task := b.run(id); task.Status != ru.StatusCanceled {
+			t.Errorf("task is %s, until %s: %s", task.Status, task.Pause.Until, task.Pause.Text)
+		}
+	})
+}
+
+// A rollback that must be possible is not refused.
+func TestS27_RollbackOfAWaitingTaskIsPossible(t *testing.T) {
+	bubbled(t, "an upgraded instance has crashed", func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.cloud.Now(func(w *fake.World) { w.SetPower(provider.Stopped, "i-0001") })
+		b.rollback(id, ru.RollbackSpec{})
+	})
+	bubbled(t, "one instance is left in service", func(t *testing.T) {
+		b := demoBed(t, 2)
+		scriptsFail(b, 1, "i-0002")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.rollback(id, ru.RollbackSpec{MinInService: -1})
+	})
+}
+
+// A rollback restores the configuration's image although an instance of it failed.
+func TestS18_RollbackWithAFailureRestoresTheImage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusSucceeded)
+		b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1})
+		b.runTo(b.rollback(id, ru.RollbackSpec{Failure: ru.FailurePolicy{Total: ru.Budget{Instances: 1}}}), ru.StatusFailed)
+		diff(t, "image", fake.DemoOldImage, b.image())
+	})
+}
+
+// A rollback to what each instance had checks every image that it needs.
+func TestS7_S31_EveryImageOfARollbackIsChecked(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		b.cloud.Now(func(w *fake.World) { w.AddImages(provider.Image{ID: "img-other"}) })
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{ImageID: "img-other"})
+		id := b.create(imageSpec(3))
+		b.runTo(id, ru.StatusSucceeded)
+		b.cloud.Now(func(w *fake.World) { w.RemoveImage("img-other") })
+		p, err := b.r.PlanRollback(b.ctx(), id, ru.RollbackSpec{ToBefore: true})
+		b.ok(err)
+		if p.OK() {
+			t.Errorf("img-other is gone, and the plan is accepted: %v", p.Findings)
+		}
+	})
+}
+
+func TestS29_RollbackRefusesBadParams(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusSucceeded)
+		bad := ru.Image(fake.DemoOldImage)
+		bad.Params = json.RawMessage("{")
+		defer func() {
+			if p := recover(); p != nil {
+				t.Errorf("panic: %v", p)
+			}
+		}()
+		wantError(t, second(b.r.Rollback(b.ctx(), id, ru.RollbackSpec{Update: bad})), ru.ErrInvalid)
 	})
 }

@@ -396,3 +396,30 @@ func idRange(from, to int) []string {
 	}
 	return all
 }
+
+// use makes another provider, on the same cloud and store, the one of the bed's Runner.
+func (b *bed) use(other func(f fake.Face) provider.Provider, cfg ru.Config) {
+	b.t.Helper()
+	r, err := ru.New(other(b.line.face()), b.store, cfg)
+	b.ok(err)
+	b.r = r
+}
+
+// calls is how often a method of the provider was called.
+func (b *bed) calls(op string) (n int) {
+	for _, c := range b.cloud.Calls() {
+		if c.Op == op {
+			n++
+		}
+	}
+	return n
+}
+
+// runFor drives a task for at most d.
+func (b *bed) runFor(id string, d time.Duration) *ru.Task {
+	b.t.Helper()
+	ctx, stop := context.WithTimeout(b.ctx(), d)
+	defer stop()
+	_ = b.r.Run(ctx, id)
+	return b.task(id)
+}

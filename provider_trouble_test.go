@@ -1,0 +1,256 @@
+package rollingupgrade_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// forbidden refuses to show the group.
+type forbidden struct{ fake.Face }
+
+func (c forbidden) Group(ctx context.Context, id string) (provider.Group, error) {
+	_, _ = c.Face.Group(ctx, id) // takes its time
+	return provider.Group{}, provider.ErrPermission
+}
+
+// While a retried instance is at work, a batch that cannot go on does not look without rest.
+func TestS22_N6_OpeningDoesNotSpin(t *testing.T) {
+	bubbled(t, "too few in service", func(t *testing.T) {
+		b := demoBed(t, 6)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(1, func(s *ru.Spec) { s.MaxInFlight, s.MinInService = 2, 3 }))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.cloud.Release("i-0005")
+		b.cloud.Release("i-0006")
+		b.cloud.ClearLog()
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		b.runTo(id, ru.StatusBatchPaused)
+		if n := b.calls("Group"); n > 40 {
+			t.Errorf("%d looks at the group while one script ran for 30 s", n)
+		}
+	})
+	bubbled(t, "no permission", func(t *testing.T) {
+		b := demoBed(t, 6)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.use(func(f fake.Face) provider.Provider { return forbidden{f} }, ru.Config{})
+		b.cloud.ClearLog()
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		b.runTo(id, ru.StatusBatchPaused)
+		if n := b.calls("Group"); n > 40 {
+			t.Errorf("%d looks at the group while one script ran for 30 s", n)
+		}
+	})
+}
+
+// twisted is a provider whose answers are changed.
+type twisted struct {
+	fake.Face
+	update func(ctx context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error)
+	enter  func(out []provider.Progress, err error) ([]provider.Progress, error)
+	exit   func(out []provider.Progress, err error) ([]provider.Progress, error)
+	member func(out []provider.Instance) []provider.Instance
+	limits *provider.Limits
+}
+
+func (c twisted) Limits() provider.Limits {
+	if c.limits != nil {
+		return *c.limits
+	}
+	return c.Face.Limits()
+}
+
+func (c twisted) Update(ctx context.Context, g string, u provider.Update, ts []provider.Target) ([]provider.Progress, error) {
+	out, err := c.Face.Update(ctx, g, u, ts)
+	if c.update != nil {
+		return c.update(ctx, ts, out, err)
+	}
+	return out, err
+}
+
+func (c twisted) EnterStandby(ctx context.Context, g string, ts []provider.Target) ([]provider.Progress, error) {
+	out, err := c.Face.EnterStandby(ctx, g, ts)
+	if c.enter != nil {
+		return c.enter(out, err)
+	}
+	return out, err
+}
+
+func (c twisted) ExitStandby(ctx context.Context, g string, ts []provider.Target) ([]provider.Progress, error) {
+	out, err := c.Face.ExitStandby(ctx, g, ts)
+	if c.exit != nil {
+		return c.exit(out, err)
+	}
+	return out, err
+}
+
+func (c twisted) Members(ctx context.Context, g string) ([]provider.Instance, error) {
+	out, err := c.Face.Members(ctx, g)
+	if c.member != nil && err == nil {
+		out = c.member(out)
+	}
+	return out, err
+}
+
+func (b *bed) twist(w twisted, cfg ru.Config) {
+	b.t.Helper()
+	b.use(func(f fake.Face) provider.Provider { w.Face = f; return w }, cfg)
+}
+
+func TestN6_AbsurdWait(t *testing.T) {
+	for _, wait := range []time.Duration{365 * 24 * time.Hour, 1<<63 - 1, -time.Hour, -1 << 63} {
+		bubbled(t, "update/"+wait.String(), func(t *testing.T) {
+			b := demoBed(t, 4)
+			b.twist(twisted{update: func(_ context.Context, _ []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+				for n := range out {
+					if !out[n].Done && !out[n].Act {
+						out[n].Wait = wait
+					}
+				}
+				return out, err
+			}}, ru.Config{})
+			task := b.runFor(b.create(imageSpec(2)), 24*time.Hour)
+			if task.Status == ru.StatusRunning {
+				t.Errorf("after a day: %s", task.Explain().Text(ru.English))
+			}
+		})
+		if wait < 0 {
+			continue
+		}
+		bubbled(t, "enter/"+wait.String(), func(t *testing.T) {
+			b := demoBed(t, 4)
+			b.twist(twisted{enter: func(out []provider.Progress, err error) ([]provider.Progress, error) {
+				for n := range out {
+					out[n].Done, out[n].Wait = false, wait
+				}
+				return out, err
+			}}, ru.Config{})
+			task := b.runFor(b.create(imageSpec(2)), 24*time.Hour)
+			if task.Status == ru.StatusRunning {
+				t.Errorf("after a day: %s", task.Explain().Text(ru.English))
+			}
+		})
+		bubbled(t, "restore/"+wait.String(), func(t *testing.T) {
+			b := demoBed(t, 4)
+			scriptsFail(b, 1, "i-0001")
+			id := b.create(scriptSpec(2))
+			b.runTo(id, ru.StatusFailurePaused)
+			b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
+			b.twist(twisted{exit: func(out []provider.Progress, err error) ([]provider.Progress, error) {
+				for n := range out {
+					out[n].Done, out[n].Wait = false, wait
+				}
+				return out, err
+			}}, ru.Config{})
+			task := b.runFor(id, 24*time.Hour)
+			if task.Restore.Active() {
+				t.Errorf("after a day the restore is at work")
+			}
+		})
+	}
+}
+
+func TestN6_StateThatIsNoJSON(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.twist(twisted{update: func(_ context.Context, _ []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			for n := range out {
+				if out[n].InstanceID == "i-0001" && out[n].State != nil {
+					out[n].State = json.RawMessage("step 2")
+				}
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(4))
+		task := b.runFor(id, 24*time.Hour)
+		if task.Status == ru.StatusRunning {
+			t.Errorf("after a day: %s, saved last %s ago, fence %d", task.Explain().Text(ru.English), time.Since(task.SavedAt), task.Lease.Fence)
+		}
+	})
+}
+
+type nilErr struct{ text string }
+
+func (e *nilErr) Error() string { return e.text }
+
+func TestN6_TypedNilError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.twist(twisted{enter: func(out []provider.Progress, err error) ([]provider.Progress, error) {
+			var e *nilErr
+			for n := range out {
+				out[n].Err = e
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(4))
+		defer func() {
+			if p := recover(); p != nil {
+				t.Errorf("panic in Run: %v", p)
+			}
+		}()
+		if task := b.runFor(id, 24*time.Hour); task.Status == ru.StatusRunning {
+			t.Errorf("after a day: %s", task.Explain().Text(ru.English))
+		}
+	})
+}
+
+func TestN2_MembersListedTwice(t *testing.T) {
+	for _, n := range []int{1, 4} {
+		bubbled(t, fmt.Sprint(n), func(t *testing.T) {
+			b := demoBed(t, 4)
+			b.twist(twisted{member: func(out []provider.Instance) []provider.Instance { return append(out, out[0]) }}, ru.Config{})
+			id := b.create(scriptSpec(n, everything))
+			defer func() {
+				if p := recover(); p != nil {
+					t.Errorf("panic in Run: %v", p)
+				}
+			}()
+			task := b.runFor(id, time.Hour)
+			if task.Status == ru.StatusRunning {
+				t.Errorf("after an hour: %s", task.Explain().Text(ru.English))
+			}
+			diff(t, "runs", 1, b.cloud.CountEffects("RunCommand", "i-0001"))
+			diff(t, "calls", true, len(b.cloud.Calls()) < 1000)
+		})
+	}
+}
+
+func TestN6_NegativeLimits(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		defer func() {
+			if p := recover(); p != nil {
+				t.Errorf("panic in Run: %v", p)
+			}
+		}()
+		b.twist(twisted{limits: &provider.Limits{Instances: 100, Standby: -1}}, ru.Config{})
+		b.wantStatus(b.runFor(b.create(scriptSpec(2)), time.Hour), ru.StatusSucceeded)
+	})
+}
+
+func TestN6_RefusedLook(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.twist(twisted{update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			if ts[0].CallID == "" && len(ts) > 1 {
+				time.Sleep(50 * time.Millisecond)
+				return nil, fmt.Errorf("the look was refused: %w", provider.ErrRefused)
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Timeouts.Update = time.Minute }))
+		task := b.runFor(id, 2*time.Minute)
+		if task.Status == ru.StatusRunning {
+			t.Errorf("after 2 minutes, with %d calls of Update: %s", b.calls("Update"), task.Explain().Text(ru.English))
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package rollingupgrade_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// slowExit accepts ExitStandby and never gets there.
+type slowExit struct{ fake.Face }
+
+func (c slowExit) ExitStandby(_ context.Context, _ string, targets []provider.Target) (out []provider.Progress, _ error) {
+	for _, t := range targets {
+		out = append(out, provider.Progress{InstanceID: t.InstanceID})
+	}
+	return out, nil
+}
+
+// A call of a restore that is accepted and never done has a limit.
+func TestS25_N6_RestoreOfAnAcceptedCallHasALimit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
+		b.use(func(f fake.Face) provider.Provider { return slowExit{f} }, ru.Config{})
+		ctx, stop := context.WithTimeout(b.ctx(), 12*time.Hour)
+		defer stop()
+		if err := b.r.Run(ctx, id); err != nil {
+			t.Errorf("the restore did not end in half a day, and no command ends it: %v", err)
+		}
+	})
+}
+
+// A restore that is asked for while another is at work is done too.
+func TestS25_AcceptedRestoresAreNotLost(t *testing.T) {
+	one, two := ru.RestoreFilter{InstanceIDs: []string{"i-0001"}}, ru.RestoreFilter{InstanceIDs: []string{"i-0002"}}
+	bubbled(t, "after the end", func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001", "i-0002")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.ok(b.r.Restore(b.ctx(), id, one))
+		b.ok(b.r.Restore(b.ctx(), id, two))
+		b.run(id)
+		diff(t, "in Standby", []string(nil), b.inState(provider.Standby))
+	})
+	bubbled(t, "with the cancel", func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", one))
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", two))
+		wait()
+		diff(t, "in Standby", []string(nil), b.inState(provider.Standby))
+	})
+}
+
+// A script task stops nothing, so its Restore starts nothing.
+func TestS25_N5_RestoreStartsOnlyWhatTheTaskStopped(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Now(func(w *fake.World) { w.SetPower(provider.Stopped, "i-0001") })
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		b.run(id)
+		diff(t, "starts", 0, b.cloud.CountEffects("StartInstances", "i-0001"))
+	})
+}
+
+// A rollback reports only what joined, and a canceled task reports it too.
+func TestS20_JoinedOfRollbackAndCancel(t *testing.T) {
+	bubbled(t, "rollback", func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		diff(t, "joined", []string(nil), b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded).Joined)
+	})
+	bubbled(t, "canceled", func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.cloud.AddInstances(fake.DemoGroup, 1, fake.InstanceSpec{ID: "i-new"})
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		diff(t, "joined", []string{"i-new"}, wait().Joined)
+	})
+}
+
+// What the operator moved out of Standby is no leftover of a later task.
+func TestS25_S26_MovedOutIsNoLeftover(t *testing.T) {
+	moved := func(t *testing.T, spec, next ru.Spec) {
+		b := newBed(t, fake.Demo(fake.Config{}, 3), ru.Config{Hooks: ru.Hooks{Verify: func(_ context.Context, _ ru.Summary, ids []string) (out []ru.Verdict, _ error) {
+			for _, id := range ids {
+				out = append(out, ru.Verdict{InstanceID: id, Healthy: id != "i-0001"})
+			}
+			return out, nil
+		}}})
+		id := b.create(spec)
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		b.runTo(id, ru.StatusSucceeded)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.InService, "i-0001") })
+		diff(t, "leftovers", []string(nil), leftovers(b.runTo(b.create(next), ru.StatusSucceeded)))
+	}
+	bubbled(t, "up to date", func(t *testing.T) {
+		moved(t, imageSpec(3), imageSpec(3, func(s *ru.Spec) { s.Targets.SkipUpToDate = true }))
+	})
+	bubbled(t, "excluded", func(t *testing.T) {
+		moved(t, scriptSpec(3), scriptSpec(2, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-0001"} }))
+	})
+}
+
+// An instance that was protected again since is unprotected again before Standby.
+func TestS2_S26_ProtectedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		protected := func(s *ru.Spec) { s.Targets.IncludeProtected = true }
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(3, protected))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		b.runTo(id, ru.StatusSucceeded)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		b.runTo(b.create(scriptSpec(3, protected)), ru.StatusSucceeded)
+	})
+}
+
+// Every event has a cause, also that of an instance interrupted by a cancel.
+func TestS35_CancelGivesACause(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		id := b.create(imageSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		wait()
+		for _, e := range b.events(id) {
+			if e.Cause == "" {
+				t.Errorf("no cause: %+v", e)
+			}
+		}
+	})
+}
+
+// A restore reports only what it was asked for.
+func TestS25_RestoreReportsOnlyItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001", "i-0002")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Now(func(w *fake.World) { w.SetPower(provider.Starting, "i-0001") }) // for ever
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-0001"}}))
+		b.run(id)
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-0002"}}))
+		diff(t, "error", "", b.run(id).Restore.Error)
+	})
+}
+
+// A failed-instance hook that answers after a cancel starts no new attempt.
+func TestS25_FailedHookAfterACancel(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{}, 4), ru.Config{Hooks: ru.Hooks{Failed: func(context.Context, ru.Summary, ru.InstanceFailure) (ru.Decision, error) {
+			time.Sleep(30 * time.Second)
+			return ru.DecideRetry, nil
+		}}})
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(4))
+		wait := b.start(id)
+		b.until(id, "it fails", func(t *ru.Task) bool { return rowOf(t, "i-0001").Status == ru.InstanceFailed })
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		row := rowOf(wait(), "i-0001")
+		diff(t, "attempts", 1, row.Attempt)
+		diff(t, "how the script really ended is kept", true, row.ExitCode != nil)
+	})
+}
+
+func TestS25_RestoreOfAnUnknownInstance(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		wantError(t, b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-nobody"}}), ru.ErrUnknownInstance)
+	})
+}
