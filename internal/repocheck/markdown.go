@@ -80,22 +80,20 @@ func anchors(text string) []string {
 	return all
 }
 
-// RunCode runs a Go program that uses the module in dir, after a look by go vet, and returns what it prints.
-func RunCode(dir, tmp, code string) (string, error) {
-	file := filepath.Join(tmp, "main.go")
+// Build builds a Go program that uses the module in dir, after a look by go vet. It returns what the tools print.
+func Build(dir, program, code string) (string, error) {
+	file := program + ".go"
 	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
 		return "", err
 	}
-	var out []byte
-	for _, verb := range []string{"vet", "run"} {
-		cmd := exec.Command("go", verb, file)
+	for _, args := range [][]string{{"vet", file}, {"build", "-o", program, file}} {
+		cmd := exec.Command("go", args...)
 		cmd.Dir = dir
-		var err error
-		if out, err = cmd.CombinedOutput(); err != nil {
-			return string(out), fmt.Errorf("go %s: %w", verb, err)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return string(out), fmt.Errorf("go %s: %w", args[0], err)
 		}
 	}
-	return string(out), nil
+	return "", nil
 }
 
 // Table returns the first table after a line of a Markdown text: rows of cells, without the line under the head.

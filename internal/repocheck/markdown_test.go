@@ -3,15 +3,20 @@ package repocheck_test
 import (
 	"fmt"
 	"go/format"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/fake"
+	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
 	"github.com/rollingupgrade/rollingupgrade/internal/repocheck"
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
@@ -57,56 +62,150 @@ func TestMarkdownLinksFindsBrokenOnes(t *testing.T) {
 	}
 }
 
-// The program of each README is gofmt clean, compiles, and does what the text says.
-func TestReadmeProgramsRun(t *testing.T) {
-	dir, err := filepath.Abs(root)
-	if err != nil {
-		t.Fatal(err)
-	}
+// The first program of each README needs nothing: it is gofmt clean, compiles, and does what the text says.
+func TestReadmeFirstProgramRuns(t *testing.T) {
 	for _, name := range readmes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			programs := 0
-			for _, b := range repocheck.Blocks(read(t, name)) {
-				if b.Language != "go" {
-					continue
-				}
-				programs++
-				if clean, err := format.Source([]byte(b.Code)); err != nil {
-					t.Fatalf("line %d: %v", b.Line, err)
-				} else if diff := cmp.Diff(string(clean), b.Code); diff != "" {
-					t.Errorf("line %d: gofmt (-want +got):\n%s", b.Line, diff)
-				}
-				if n := strings.Count(b.Code, "\n"); n > 40 {
-					t.Errorf("line %d: %d lines are too many for a first program", b.Line, n)
-				}
-				out, err := repocheck.RunCode(dir, t.TempDir(), b.Code)
-				if err != nil {
-					t.Fatalf("line %d: %v\n%s", b.Line, err, out)
-				}
-				rest := out
-				for _, want := range []string{"planned 0   10 instances in 2 batches\n", "batch_started 1 ", "status 1  batch_paused ", "command 1  continue", "batch_started 2 ", "status 2  succeeded"} {
-					_, after, found := strings.Cut(rest, want)
-					if !found {
-						t.Fatalf("line %d: %q is missing or out of place:\n%s", b.Line, want, out)
-					}
-					rest = after
+			code := programs(t, name)[0]
+			if n := strings.Count(code, "\n"); n > 40 {
+				t.Errorf("%d lines are too many for a first program", n)
+			}
+			wantOutput(t, runIn(t, t.TempDir(), code),
+				"planned 0   10 instances in 2 batches\n", "batch_started 1 ", "status 1  batch_paused ", "command 1  continue", "batch_started 2 ", "status 2  succeeded")
+		})
+	}
+}
+
+// The second one, with its file and a stand-in for Alibaba Cloud, is killed, goes on when it is run again, and has nothing to do the third time.
+func TestReadmeSecondProgramRuns(t *testing.T) {
+	for name, succeeded := range map[string]string{readmes[0]: "succeeded", readmes[1]: "成功"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cloud := fake.Demo(fake.Config{Speed: 100}, 10)
+			server := httptest.NewServer(openapi.New(cloud, openapi.Config{Secret: "secret", NoLog: true}))
+			t.Cleanup(server.Close)
+			code, dir := programs(t, name)[1], t.TempDir()
+			if n := strings.Count(code, "\n"); n > 55 {
+				t.Errorf("%d lines are too many", n)
+			}
+			const real = `aliyun.Config{Region: "cn-hangzhou"}`
+			if !strings.Contains(code, real) {
+				t.Fatalf("it does not say %s", real)
+			}
+			code = strings.Replace(code, real, fmt.Sprintf(`aliyun.Config{
+				Region: "cn-hangzhou", Credential: credentials.NewAccessKeyCredential("any", "secret"), Poll: 50 * time.Millisecond,
+				Endpoints: aliyun.Endpoints{ESS: %[1]q, ECS: %[1]q},
+			}`, server.URL), 1)
+			code = strings.Replace(code, "import (", "import (\n\"time\"\n\"github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials\"", 1)
+			program := build(t, code)
+
+			cmd := exec.CommandContext(t.Context(), program)
+			cmd.Dir = dir
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for began := time.Now(); replaced(cloud) == 0; time.Sleep(10 * time.Millisecond) { // then it is in the middle of the first batch
+				if time.Since(began) > 2*time.Minute {
+					_ = cmd.Process.Kill()
+					t.Fatal("it has not come to replace a disk")
 				}
 			}
-			if programs != 1 {
-				t.Errorf("%d programs, want 1", programs)
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			for range 2 {
+				cmd := exec.CommandContext(t.Context(), program)
+				cmd.Dir = dir
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				wantOutput(t, string(out), succeeded)
+			}
+			if n := replaced(cloud); n != 10 {
+				t.Errorf("%d disks were replaced, of 10 instances", n)
 			}
 		})
 	}
 }
 
-func TestRunCodeRefusesBrokenCode(t *testing.T) {
+// replaced is how many system disks were replaced.
+func replaced(cloud *fake.Cloud) (n int) {
+	for _, e := range cloud.Effects() {
+		if e.Action == "ReplaceSystemDisk" {
+			n++
+		}
+	}
+	return n
+}
+
+// programs are the two programs of a README.
+func programs(t *testing.T, name string) []string {
+	t.Helper()
+	var all []string
+	for _, b := range repocheck.Blocks(read(t, name)) {
+		if b.Language != "go" {
+			continue
+		}
+		if clean, err := format.Source([]byte(b.Code)); err != nil {
+			t.Fatalf("line %d: %v", b.Line, err)
+		} else if diff := cmp.Diff(string(clean), b.Code); diff != "" {
+			t.Errorf("line %d: gofmt (-want +got):\n%s", b.Line, diff)
+		}
+		all = append(all, b.Code)
+	}
+	if len(all) != 2 {
+		t.Fatalf("%d programs, want 2", len(all))
+	}
+	return all
+}
+
+// build builds a program that uses this module, after a look by go vet.
+func build(t *testing.T, code string) (program string) {
+	t.Helper()
 	dir, err := filepath.Abs(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := repocheck.RunCode(dir, t.TempDir(), "package main\n\nfunc main() { undefined() }\n"); err == nil {
-		t.Errorf("a program that does not compile ran: %s", out)
+	program = filepath.Join(t.TempDir(), "program")
+	if out, err := repocheck.Build(dir, program, code); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+// runIn builds a program, runs it in a folder and returns what it prints.
+func runIn(t *testing.T, dir, code string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), build(t, code))
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// wantOutput demands pieces of an output in order.
+func wantOutput(t *testing.T, out string, want ...string) {
+	t.Helper()
+	rest := out
+	for _, w := range want {
+		_, after, found := strings.Cut(rest, w)
+		if !found {
+			t.Fatalf("%q is missing or out of place:\n%s", w, out)
+		}
+		rest = after
+	}
+}
+
+func TestBuildRefusesBrokenCode(t *testing.T) {
+	dir, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := repocheck.Build(dir, filepath.Join(t.TempDir(), "program"), "package main\n\nfunc main() { undefined() }\n"); err == nil {
+		t.Errorf("a program that does not compile was built: %s", out)
 	}
 }
 
