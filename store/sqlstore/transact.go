@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -80,6 +81,17 @@ func (s *Store) begin(ctx context.Context, conn *sql.Conn) error {
 		}
 	}
 	return nil
+}
+
+// lock makes the statement that locks the row of a task. From then on nobody else gets at it until the transaction has ended, so
+// PostgreSQL is told to end it by itself if its client stands still for longer than a call may take: then that client is frozen,
+// or its machine is gone and nobody has told the server. (MariaDB can do that for whole sessions only, and those are the user's.)
+func (s *Store) lock(ctx context.Context, conn *sql.Conn, query string, args ...any) (sql.Result, error) {
+	if s.dialect == PostgreSQL {
+		query += " RETURNING set_config('idle_in_transaction_session_timeout', ?, true)"
+		args = append(args, strconv.FormatInt(max(1, s.timeout.Milliseconds()), 10))
+	}
+	return conn.ExecContext(ctx, s.sql(query), args...)
 }
 
 // undo rolls back, or drops the connection, which does it too.

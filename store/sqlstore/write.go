@@ -236,7 +236,7 @@ func (s *Store) remove(ctx context.Context, conn *sql.Conn, d *deletion) error {
 	if len(key(d.id)) > maxKey {
 		return errNoFit // and so not there
 	}
-	done, err := conn.ExecContext(ctx, s.sql("DELETE FROM {p}tasks WHERE id = ? AND version = ?"), key(d.id), d.version)
+	done, err := s.lock(ctx, conn, "DELETE FROM {p}tasks WHERE id = ? AND version = ?", key(d.id), d.version)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func (s *Store) update(ctx context.Context, conn *sql.Conn, c *change) error {
 	if len(key(c.id)) > maxKey {
 		return errNoFit // and so not there
 	}
-	done, err := conn.ExecContext(ctx, s.sql(query), args...)
+	done, err := s.lock(ctx, conn, query, args...)
 	if err != nil {
 		return err
 	}
@@ -290,8 +290,8 @@ func (s *Store) insert(ctx context.Context, conn *sql.Conn, c *change) error {
 	if len(c.events) > 0 && c.first != 1 {
 		return errNoFit
 	}
-	_, err := conn.ExecContext(ctx, s.sql(`INSERT INTO {p}tasks
-		(id, group_id, held_group, kind, status, version, last_event, position, is_open, runnable_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`),
+	_, err := s.lock(ctx, conn, `INSERT INTO {p}tasks
+		(id, group_id, held_group, kind, status, version, last_event, position, is_open, runnable_at, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		key(c.id), key(c.group), c.held(), c.kind, c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record)
 	if err != nil {
 		return err

@@ -217,6 +217,39 @@ func TestContextEndsCall(t *testing.T) {
 	})
 }
 
+// A process whose machine dies in the middle of a save does not keep others from the task for longer than a save may take.
+// MariaDB has to be told so, for its sessions: see docs/stores.md.
+func TestStandsStill(t *testing.T) {
+	d := databases[1]
+	if d.dialect != sqlstore.PostgreSQL {
+		t.Fatalf("%s is not PostgreSQL", d.name)
+	}
+	for name, first := range map[string]func(ctx context.Context, s ru.Store) error{
+		"save":   func(ctx context.Context, s ru.Store) error { return s.Save(ctx, next("task-1", 3, 2)) },
+		"delete": func(ctx context.Context, s ru.Store) error { return s.(ru.Pruner).Delete(ctx, "task-1", 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBroken(t, d, time.Second)
+			if err := b.direct.Create(t.Context(), newTask("task-1", 3)); err != nil {
+				t.Fatal(err)
+			}
+			b.proxy.setLoss(standstill)
+			if err := first(t.Context(), b.store); err == nil {
+				t.Error("it succeeded without its COMMIT")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			defer cancel()
+			if err := b.direct.Save(ctx, next("task-1", 3, 2)); err != nil {
+				t.Errorf("somebody else's save: %v", err)
+			}
+			if v, err := whole(t.Context(), b.direct, "task-1"); v != 2 || err != nil {
+				t.Errorf("version %d, %v", v, err)
+			}
+		})
+	}
+}
+
 // A task that is driven while its database goes away, falls silent and loses answers goes on, and nothing is done twice.
 func TestN2_TaskGoesOn(t *testing.T) {
 	eachServer(t, func(t *testing.T, d database) {

@@ -30,6 +30,7 @@ const (
 	request        // the server never sees it
 	answer         // the server carries it out, and the connection is cut before its answer passes
 	answerBut      // the same, but nothing is cut: the answer never comes
+	standstill     // from right before it nothing passes any more, as if the client's machine had died: the server keeps the connection
 )
 
 func newProxy(t *testing.T, server string) *proxy {
@@ -158,7 +159,11 @@ func (p *proxy) serve(client net.Conn) {
 		p.wait()
 		if n > 0 {
 			l := p.commit(b[:n])
-			if l == request {
+			if l == standstill {
+				p.setSilent(true)
+				p.wait()
+			}
+			if l == request || l == standstill {
 				break
 			}
 			if l != nothing {
