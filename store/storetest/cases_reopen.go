@@ -115,7 +115,11 @@ func randomCases() []draft {
 func (k *kit) randomWrites(seed uint64) {
 	chance := rand.New(rand.NewPCG(seed, 7))
 	taskID := func() string { return fmt.Sprintf("task-%d-%d", seed, chance.IntN(8)) }
+	_, prunes := k.s.(rollingupgrade.Pruner)
 	for n := range 90 {
+		if prunes && chance.IntN(8) == 0 {
+			k.randomDelete(chance, n, taskID())
+		}
 		if k.bed.Reopen != nil && chance.IntN(20) == 0 {
 			k.s = k.reopen().s
 		}
@@ -165,6 +169,28 @@ func (k *kit) randomWrites(seed uint64) {
 		k.settle()
 	}
 	k.same("after random writes")
+}
+
+// randomDelete deletes a task, or is refused: a third of the time the version is another one.
+func (k *kit) randomDelete(chance *rand.Rand, n int, id string) {
+	version, want := int64(1), rollingupgrade.ErrTaskNotFound
+	if r := k.want[id]; r != nil {
+		version, want = r.task.Version, nil
+		if chance.IntN(3) == 0 {
+			version, want = version+int64(1+chance.IntN(2))*int64(1-2*chance.IntN(2)), rollingupgrade.ErrVersionConflict
+		}
+	}
+	what := fmt.Sprintf("write %d: delete", n)
+	if err := k.remove(id, version); want != nil {
+		k.refused(what, err, want)
+	} else if err != nil {
+		k.errorf("%s: error %v, but nothing speaks against it", what, err)
+	}
+	if r := k.want[id]; r != nil {
+		k.sameTask("after "+what, id, r)
+	} else {
+		k.absent("after "+what, id)
+	}
 }
 
 func (k *kit) randomEdits(chance *rand.Rand, n int) []func(*change) {
