@@ -21,7 +21,8 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth = 0.80                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	lookWorth = 0.52                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	fewRows   = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
 	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
 	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
 	firstLost = 0.05                   // the same while nothing is known of a phase
@@ -87,7 +88,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 	t.not = waited
 	t.notBefore = m.now.Add(p.Wait)
 	l, known := m.t.Learned[t.phase]
-	if known && waited < l.Min && !l.broad() {
+	if known && waited < l.Min && !l.broad() && l.N >= broadN {
 		if waited > l.Not {
 			l.Not = waited
 			m.t.Learned[t.phase] = l
@@ -117,7 +118,11 @@ func (m *machine) shareLooks(rows []Instance) {
 	var all []awaited
 	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
-	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running)/float64(len(rows)))
+	var whole time.Duration // what an instance is expected to take
+	for _, l := range m.t.Learned {
+		whole += l.Mean
+	}
+	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running-1)/float64(len(rows)+9))
 	for n := range rows {
 		i, t := &rows[n], &m.mem[first+n]
 		if i.Status != InstanceRunning || !t.shares {
@@ -126,7 +131,7 @@ func (m *machine) shareLooks(rows []Instance) {
 		if t.busy { // its answer plans anew
 			return
 		}
-		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, m.now.Sub(i.AttemptSince))}
+		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, whole, m.now.Sub(i.AttemptSince))}
 		lost, residual := firstLost, max(time.Second, m.now.Sub(t.since))
 		if l, known := m.t.Learned[t.phase]; known && l.broad() {
 			lost = tail
@@ -139,6 +144,11 @@ func (m *machine) shareLooks(rows []Instance) {
 		if from.Before(m.now) {
 			from = m.now
 		}
+		if l, known := m.t.Learned[t.phase]; known && !l.broad() { // others took so long
+			if at := later(t.since, l.Min+slack); at.After(m.now) && at.Before(latest) {
+				latest = at
+			}
+		}
 		if at := from.Add(time.Duration(lost * float64(a.own))); at.Before(latest) {
 			latest = at
 		}
@@ -150,7 +160,7 @@ func (m *machine) shareLooks(rows []Instance) {
 	if len(all) == 0 {
 		return
 	}
-	worth := lookWorth
+	worth := lookWorth * math.Pow(min(1, float64(len(rows))/fewRows), 1.3)
 	if limit := m.env.limits.Update; limit > 0 {
 		worth *= math.Ceil(float64(len(all)) / float64(limit))
 	}

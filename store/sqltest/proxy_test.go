@@ -26,11 +26,11 @@ type proxy struct {
 type loss int
 
 const (
-	nothing   loss = iota
-	request        // the server never sees it
-	answer         // the server carries it out, and the connection is cut before its answer passes
-	answerBut      // the same, but nothing is cut: the answer never comes
-	standstill     // from right before it nothing passes any more, as if the client's machine had died: the server keeps the connection
+	nothing    loss = iota
+	request         // the server never sees it
+	answer          // the server carries it out, and the connection is cut before its answer passes
+	answerBut       // the same, but nothing is cut: the answer never comes
+	standstill      // from right before it nothing passes any more, as if the client's machine had died: the server keeps the connection
 )
 
 func newProxy(t *testing.T, server string) *proxy {
