@@ -144,14 +144,17 @@ func (j *journal) Save(ctx context.Context, c ru.Change) error {
 	head, rows := *c.Head, append([]ru.Instance(nil), c.Rows...)
 	done := func() { j.saved(&head, rows, began) }
 	err := j.Store.Save(ctx, c)
+	j.mu.Lock()
 	switch {
-	case err == nil:
-		done()
+	case err == nil: // an earlier try of it was not kept, then
+		delete(j.unsure, head.ID+head.Nonce)
 	case errors.Is(err, ru.ErrVersionConflict), errors.Is(err, ru.ErrTaskNotFound), errors.Is(err, ru.ErrGroupBusy):
 	default:
-		j.mu.Lock()
 		j.unsure[head.ID+head.Nonce] = done
-		j.mu.Unlock()
+	}
+	j.mu.Unlock()
+	if err == nil {
+		done()
 	}
 	return err
 }
