@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type driver struct {
 	grace    *time.Timer // runs from when the driver was told to stop
 	unsaved  []*outcome  // applied since the last save
 	resaved  bool        // the record has to be loaded again
+	lookedAt time.Time   // when it last saved or looked whether somebody else has
 
 	start     time.Time    // wall and monotonic clock when the driver began
 	renewedAt atomic.Int64 // when the last save began, in nanoseconds after start
@@ -144,7 +146,7 @@ func (d *driver) wait(ctx context.Context, stopping bool) (stop bool) {
 			d.refresh(context.WithoutCancel(ctx))
 			return false
 		case <-timer.C:
-			if !stopping && !d.told() {
+			if !stopping && d.lookIn() <= 0 {
 				d.refresh(ctx)
 			}
 			return false
@@ -166,9 +168,7 @@ func (d *driver) pause(stopping bool) time.Duration {
 	if !d.m.next.IsZero() {
 		p = min(p, d.m.next.Sub(d.now()))
 	}
-	if _, ok := d.r.store.(Notifier); !ok {
-		p = min(p, d.r.cfg.Poll)
-	}
+	p = min(p, d.lookIn())
 	if d.slots() == 0 && d.inFlight < d.r.cfg.Parallel {
 		p = min(p, 50*time.Millisecond) // other tasks have taken the Runner's slots
 	}
@@ -207,15 +207,18 @@ func (d *driver) take(first *outcome) {
 	}
 }
 
-// told reports whether the driver hears of every save, so that it need not look.
-func (d *driver) told() bool {
-	_, notifies := d.r.store.(Notifier)
-	_, alone := d.r.store.(ExclusiveStore)
-	return notifies && alone
+// lookIn is how long from now the driver has to look whether somebody else has saved: never if the store tells of every save. A save
+// of its own is a look too.
+func (d *driver) lookIn() time.Duration {
+	if _, told := d.r.store.(Notifier); told {
+		return math.MaxInt64
+	}
+	return d.r.cfg.Poll - time.Since(d.lookedAt)
 }
 
 // refresh loads the record again if somebody else has saved it.
 func (d *driver) refresh(ctx context.Context) {
+	d.lookedAt = time.Now()
 	h, err := d.head(ctx)
 	if err != nil {
 		d.log.Warn("look at task", "err", err)
@@ -286,6 +289,7 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 // saved notes that a change is in the store; the save of it began at a time.
 func (d *driver) saved(began time.Time, c Change) {
 	d.renewedAt.Store(int64(began.Sub(d.start)))
+	d.lookedAt = began
 	d.observe.saved(d.m.t.Summary(), c.Events)
 	d.m.forget()
 	d.unsaved = nil

@@ -53,19 +53,14 @@ func (s scenario) spec() ru.Spec {
 	return spec
 }
 
-// newCloud has one group of n instances, with user data in the scaling configuration.
-func newCloud(n int) *fake.Cloud {
-	cloud := fake.NewCloud(fake.Config{Latency: latencies, Steps: steps})
-	cloud.AddImages(provider.Image{ID: oldImage}, provider.Image{ID: newImage})
-	cloud.AddGroup(fake.GroupSpec{ID: fake.DemoGroup, Instances: n, ImageID: oldImage, LoadBalancers: []string{"lb"}, KeyPair: "key", UserData: "IyEvYmluL3NoCg=="})
-	return cloud
-}
+// imagesOfTheWorld are the old and the new image.
+func imagesOfTheWorld() []provider.Image { return []provider.Image{{ID: oldImage}, {ID: newImage}} }
 
-// behave gives the instances their durations.
-func behave(cloud *fake.Cloud, all []durations) {
-	for i, id := range cloud.InstanceIDs(fake.DemoGroup) {
-		d := all[i]
-		cloud.SetBehavior(id, fake.Behavior{
+// addGroup adds a group with an instance for each of all, and user data in the scaling configuration.
+func addGroup(cloud *fake.Cloud, id string, all []durations) {
+	ids := cloud.AddGroup(fake.GroupSpec{ID: id, Instances: len(all), ImageID: oldImage, LoadBalancers: []string{"lb"}, KeyPair: "key", UserData: "IyEvYmluL3NoCg=="})
+	for i, d := range all {
+		cloud.SetBehavior(ids[i], fake.Behavior{
 			StopTakes: d.stop, ReplaceTakes: d.replace, StartTakes: d.start, AgentTakes: -1,
 			Scripts: []fake.ScriptResult{{Takes: d.script}},
 		})
@@ -84,8 +79,9 @@ func rates() (served map[string]int, held map[string]aliyun.Rate) {
 // play plays a scenario against the wire-level stand-in. It must run in a testing/synctest bubble.
 func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 	all := draw(s, seed)
-	cloud := newCloud(s.N)
-	behave(cloud, all)
+	cloud := fake.NewCloud(fake.Config{Latency: latencies, Steps: steps})
+	cloud.AddImages(imagesOfTheWorld()...)
+	addGroup(cloud, fake.DemoGroup, all)
 	var calls, throttled atomic.Int64
 	var mu sync.Mutex
 	actions := map[string]int{}

@@ -40,7 +40,7 @@ type Report struct {
 	// Unknown counts instances that failed as "outcome unknown".
 	Unknown int
 
-	// Late are calls of frozen processes that came in after their lease, LateEffects those that had an effect, and Harm what does not hold because of them.
+	// Late are calls of frozen or dead processes that came in after their lease, or when the next process had taken over, LateEffects those that had an effect, and Harm what does not hold because of them.
 	Late, LateEffects []string
 	Harm              []string
 	// Violations is what does not hold.
@@ -140,7 +140,7 @@ func (r *Report) Print(out io.Writer) {
 	line("side effects", "%d of %d calls", r.Effects, r.Requests)
 	line("sent again", "%d orders to stop or start, while the first sending was under way, and refused", r.Again)
 	line("unknown outcomes", "%d", r.Unknown)
-	line("late calls", "%d of frozen processes, %d with an effect, %d rules broken by them", len(r.Late), len(r.LateEffects), len(r.Harm))
+	line("late calls", "%d of frozen or dead processes, %d with an effect, %d rules broken by them", len(r.Late), len(r.LateEffects), len(r.Harm))
 	fmt.Fprintf(t, "\noperation\teffects\tin flight at kills\tat freezes\taimed at\n")
 	kinds := append(Kinds(), kindNothing)
 	for k := range maps.Keys(r.Actions) {
