@@ -137,7 +137,7 @@ var brokenEvidence = []struct {
 	}},
 	{"two drivers at a time", "before the lease of", func(w *witness) {
 		q := w.testimony.Requests[len(w.testimony.Requests)/2]
-		w.entries = append(w.entries, entry{Kind: "save", Process: "w9.9", Owner: "w9.9", Took: true, Task: q.Task, At: q.Arrived - 1, Fence: 1000, Version: 100000})
+		w.entries = append(w.entries, entry{Kind: "save", Process: "w9.9", Owner: "w9.9", Took: true, Task: q.Task, At: q.Sent - 1, Fence: 1000, Version: 100000})
 	}},
 	{"too many tasks at a time", "Serve: w1.1 drives", func(w *witness) { w.round.set.Tasks = 1 }},
 	{"a task that nobody knows", "S13:", func(w *witness) { w.round.operator = &operator{tasks: map[string]bool{}} }},

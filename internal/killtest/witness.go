@@ -201,7 +201,7 @@ func (w *witness) judgeRequests() {
 		}
 		what := fmt.Sprintf("%s %s %v of %s", q.Action, q.Group, q.Instances, q.Task)
 		switch {
-		case taken != 0 && taken < q.Lease && w.round.shared(): // where there is one process, the next one waits for no lease: what the dead one sent may still be on its way
+		case taken != 0 && taken < q.Lease && (w.round.shared() || taken <= q.Sent): // a single process that follows a dead one waits for no lease: what that sent may be on its way
 			w.fault("N3: somebody took the task %s before the lease of %s was over, which sent %s", time.Duration(q.Lease-taken), q.Process, what)
 			continue
 		case !q.frozen && q.Sent > q.Lease:
