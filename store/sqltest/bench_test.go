@@ -3,6 +3,8 @@ package sqltest_test
 import (
 	"fmt"
 	"testing"
+
+	"github.com/rollingupgrade/rollingupgrade/internal/steprate"
 )
 
 func BenchmarkSave(b *testing.B) {
@@ -41,5 +43,50 @@ func BenchmarkLoad(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkOneDriver compares the saves of one driver with the same saves made by nobody but the store.
+func BenchmarkOneDriver(b *testing.B) {
+	for _, d := range databases {
+		b.Run(d.name, func(b *testing.B) {
+			db := d.open(b, d.address(b))
+			s := d.store(b, db, d.tables(b, db))
+			var driver, bare steprate.Rate
+			for b.Loop() {
+				one, other, err := steprate.Compare(b.Context(), s, 100, 20)
+				if err != nil {
+					b.Fatal(err)
+				}
+				driver, bare = driver.Add(one), bare.Add(other)
+			}
+			b.ReportMetric(driver.SavesPerSecond(), "saves/s")
+			b.ReportMetric(bare.SavesPerSecond(), "bare-saves/s")
+			b.ReportMetric(driver.SavesPerSecond()/bare.SavesPerSecond(), "of-bare")
+		})
+	}
+}
+
+// BenchmarkTasks is many small tasks at once.
+func BenchmarkTasks(b *testing.B) {
+	for _, d := range databases {
+		for _, tasks := range []int{1, 100, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", d.name, tasks), func(b *testing.B) {
+				db := d.open(b, d.address(b))
+				db.SetMaxOpenConns(16)
+				db.SetMaxIdleConns(16)
+				s := d.store(b, db, d.tables(b, db))
+				var all steprate.Rate
+				for b.Loop() {
+					r, err := steprate.Measure(b.Context(), s, tasks, 5, 1)
+					if err != nil {
+						b.Fatal(err)
+					}
+					all = all.Add(r)
+				}
+				b.ReportMetric(all.SavesPerSecond(), "saves/s")
+				b.ReportMetric(all.TasksPerSecond(), "tasks/s")
+			})
+		}
 	}
 }
