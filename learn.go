@@ -21,7 +21,7 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth = 0.52                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	lookWorth = 0.46                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
 	fewRows   = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
 	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
 	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones

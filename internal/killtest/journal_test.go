@@ -18,9 +18,9 @@ type moody struct {
 type mood int
 
 const (
-	fine      mood = iota
-	refuses        // nothing is kept, and the error does not say so
-	keepsMum       // it is kept, and the error does not say so
+	fine     mood = iota
+	refuses       // nothing is kept, and the error does not say so
+	keepsMum      // it is kept, and the error does not say so
 )
 
 func (s *moody) Save(ctx context.Context, c ru.Change) error {
