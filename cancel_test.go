@@ -1,7 +1,9 @@
 package rollingupgrade_test
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,5 +192,57 @@ func TestS25_CommandsOfAnotherProcessTakeEffect(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		b.ok(other.Cancel(b.ctx(), id, "from elsewhere"))
 		b.wantStatus(wait(), ru.StatusCanceled)
+	})
+}
+
+// slowSave takes its time with every save.
+type slowSave struct {
+	*ru.MemoryStore
+	d time.Duration
+}
+
+func (s slowSave) Save(ctx context.Context, c ru.Change) error {
+	time.Sleep(s.d)
+	return s.MemoryStore.Save(ctx, c)
+}
+
+// A call that was named and found no slot is not sent after a cancel.
+func TestS25_NothingNewStartsAfterACancel(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := groupBed(t, fake.GroupSpec{ID: "one", Instances: 3})
+		b.cloud.AddGroup(fake.GroupSpec{ID: "two", Instances: 3})
+		r, err := ru.New(b.line.face(), slowSave{b.store, 100 * time.Millisecond}, ru.Config{ParallelTotal: 1})
+		b.ok(err)
+		var ids []string
+		var runs sync.WaitGroup
+		for _, g := range []string{"one", "two"} {
+			id := b.create(imageSpec(3, func(s *ru.Spec) { s.GroupID = g }))
+			ids = append(ids, id)
+			runs.Go(func() { _ = r.Run(b.ctx(), id) })
+		}
+		sent := func(c *ru.Call) bool {
+			return slices.ContainsFunc(b.cloud.Calls(), func(d fake.Call) bool { return d.CallID == c.ID })
+		}
+		named := func(id string) bool { // and saved for longer than a save takes, and not sent: it waits for a slot
+			return slices.ContainsFunc(b.task(id).Instances, func(i ru.Instance) bool {
+				return i.Call != nil && time.Since(i.Call.At) > 150*time.Millisecond && !sent(i.Call)
+			})
+		}
+		for n := 0; !named(ids[0]) && !named(ids[1]); n++ {
+			if n == 6000 {
+				t.Fatal("no call has waited for a slot")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		at := time.Now()
+		for _, id := range ids {
+			b.ok(b.r.Cancel(b.ctx(), id, ""))
+		}
+		runs.Wait()
+		for _, c := range b.cloud.Calls() {
+			if c.Op == "EnterStandby" && c.Start.After(at) {
+				t.Errorf("%s after the cancel: %s %v", c.Start.Sub(at), c.Op, c.Targets)
+			}
+		}
 	})
 }

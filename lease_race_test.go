@@ -3,7 +3,10 @@ package rollingupgrade_test
 import (
 	"context"
 	"iter"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
 	"github.com/rollingupgrade/rollingupgrade/fake"
@@ -65,4 +68,33 @@ func TestN3_ALeaseIsNotTakenFromALivingOwner(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However often a task is run and served by one Runner, it has one driver.
+func TestN3_RunAndServeTogether(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		ctx, stop := context.WithCancel(b.ctx())
+		defer stop()
+		var all sync.WaitGroup
+		for range 2 {
+			all.Go(func() { _ = b.r.Serve(ctx) })
+		}
+		id := b.create(imageSpec(3))
+		var ended atomic.Int32
+		for range 5 {
+			all.Go(func() {
+				if err := b.r.Run(ctx, id); err == nil {
+					ended.Add(1)
+				}
+			})
+		}
+		b.until(id, "it ends", func(t *ru.Task) bool { return t.Status.Ended() })
+		time.Sleep(10 * time.Second)
+		diff(t, "runs that have returned", int32(5), ended.Load())
+		stop()
+		all.Wait()
+		diff(t, "takings of the lease", int64(1), b.task(id).Lease.Fence)
+		diff(t, "status", ru.StatusSucceeded, b.task(id).Status)
+	})
 }
