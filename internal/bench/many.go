@@ -80,18 +80,7 @@ func many(ctx context.Context, s scenario, tasks int, seed uint64) (live int64, 
 	errs := make(chan error, tasks)
 	for id := range w {
 		go func() {
-			spec := s.spec()
-			spec.GroupID = id
-			task, err := runner.Create(ctx, spec)
-			if err == nil {
-				err = runner.Run(ctx, task.ID)
-			}
-			if err == nil {
-				var t *ru.Task
-				if t, err = runner.Get(ctx, task.ID); err == nil && t.Status != ru.StatusSucceeded {
-					err = fmt.Errorf("task of %s is %s: %s", id, t.Status, t.Reason)
-				}
-			}
+			_, err := s.run(ctx, runner, id)
 			errs <- err
 		}()
 	}

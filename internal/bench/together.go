@@ -61,19 +61,8 @@ func together(ctx context.Context, s scenario, tasks int, seed uint64) (crowd, e
 	var each sync.WaitGroup
 	for n, g := range groups {
 		each.Go(func() {
-			spec := s.spec()
-			spec.GroupID = g
-			task, err := runner.Create(ctx, spec)
-			if err == nil {
-				err = runner.Run(ctx, task.ID)
-			}
-			if err == nil {
-				var t *ru.Task
-				if t, err = runner.Get(ctx, task.ID); err == nil && t.Status != ru.StatusSucceeded {
-					err = fmt.Errorf("task of %s is %s: %s", g, t.Status, t.Reason)
-				}
-			}
-			took[n], errs[n] = time.Since(began).Seconds(), err
+			_, errs[n] = s.run(ctx, runner, g)
+			took[n] = time.Since(began).Seconds()
 		})
 	}
 	each.Wait()

@@ -3,6 +3,7 @@ package killtest
 import (
 	"flag"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -43,4 +44,22 @@ func (f *Flags) Apply(cfg *Config) error {
 		cfg.Every = f.Every
 	}
 	return nil
+}
+
+// Hold prints a report and fails the test if something does not hold.
+func (f *Flags) Hold(t interface {
+	Helper()
+	Fatal(args ...any)
+	Errorf(format string, args ...any)
+}, r *Report, err error,
+) {
+	t.Helper()
+	fmt.Fprintln(os.Stderr)
+	r.Print(os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Violations) > 0 {
+		t.Errorf("%d violations; -kill=%s -kill.seed=%d", len(r.Violations), f.Form, r.Seed)
+	}
 }

@@ -2,7 +2,6 @@ package killtest_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -45,26 +44,14 @@ func boltConfig(t *testing.T) killtest.Config {
 	return cfg
 }
 
-func hold(t *testing.T, r *killtest.Report, err error) {
-	t.Helper()
-	fmt.Fprintln(os.Stderr)
-	r.Print(os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; -kill=%s -kill.seed=%d", len(r.Violations), flags.Form, r.Seed)
-	}
-}
-
 // One process on a file, started again whenever it has died, loses nothing and doubles nothing.
 func TestKilled(t *testing.T) {
 	r, err := killtest.Run(t.Context(), boltConfig(t))
-	hold(t, r, err)
+	flags.Hold(t, r, err)
 }
 
 // A process that is asked to end leaves its tasks to the next one.
 func TestRollingRestart(t *testing.T) {
 	r, err := killtest.Rolling(t.Context(), boltConfig(t))
-	hold(t, r, err)
+	flags.Hold(t, r, err)
 }

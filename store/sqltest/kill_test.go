@@ -3,7 +3,6 @@ package sqltest_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -38,11 +37,6 @@ func killConfig(t *testing.T) killtest.Config {
 	d := databases[1]
 	address := d.address(t)
 	db := d.open(t, address)
-	sep := "?"
-	if strings.Contains(address, sep) {
-		sep = "&"
-	}
-	address += sep + "idle_in_transaction_session_timeout=2s" // who is frozen in the middle of a save holds its rows no longer
 	cfg := killtest.Config{
 		Name: "PostgreSQL", Open: openKilled, Processes: 3, Dir: t.TempDir(), Every: 1800 * time.Millisecond, Out: os.Stderr,
 		Address: func(context.Context, string) (string, error) {
@@ -58,26 +52,14 @@ func killConfig(t *testing.T) killtest.Config {
 	return cfg
 }
 
-func hold(t *testing.T, r *killtest.Report, err error) {
-	t.Helper()
-	fmt.Fprintln(os.Stderr)
-	r.Print(os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(r.Violations) > 0 {
-		t.Errorf("%d violations; -kill=%s -kill.seed=%d", len(r.Violations), killFlags.Form, r.Seed)
-	}
-}
-
 // Three processes that are killed and frozen at random moments lose nothing and double nothing.
 func TestKilled(t *testing.T) {
 	r, err := killtest.Run(t.Context(), killConfig(t))
-	hold(t, r, err)
+	killFlags.Hold(t, r, err)
 }
 
 // Processes that are asked to end hand their tasks on at once.
 func TestRollingRestart(t *testing.T) {
 	r, err := killtest.Rolling(t.Context(), killConfig(t))
-	hold(t, r, err)
+	killFlags.Hold(t, r, err)
 }
