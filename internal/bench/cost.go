@@ -31,7 +31,7 @@ func (r *row) cost(ctx context.Context, s scenario, seed uint64) error {
 		return err
 	}
 	began := cpu()
-	if _, err := s.run(ctx, runner, fake.DemoGroup); err != nil {
+	if _, _, err := s.run(ctx, runner, fake.DemoGroup); err != nil {
 		return err
 	}
 	took := cpu() - began - aside

@@ -80,7 +80,7 @@ func many(ctx context.Context, s scenario, tasks int, seed uint64) (live int64, 
 	errs := make(chan error, tasks)
 	for id := range w {
 		go func() {
-			_, err := s.run(ctx, runner, id)
+			_, _, err := s.run(ctx, runner, id)
 			errs <- err
 		}()
 	}

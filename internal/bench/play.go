@@ -53,25 +53,27 @@ func (s scenario) spec() ru.Spec {
 	return spec
 }
 
-// run creates the task of a scenario for a group, runs it to its end and returns it.
-func (s scenario) run(ctx context.Context, runner *ru.Runner, groupID string) (*ru.Task, error) {
+// run creates the task of a scenario for a group and runs it to its end. It returns the task and how long running it took.
+func (s scenario) run(ctx context.Context, runner *ru.Runner, groupID string) (*ru.Task, time.Duration, error) {
 	spec := s.spec()
 	spec.GroupID = groupID
 	task, err := runner.Create(ctx, spec)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	began := time.Now()
 	if err := runner.Run(ctx, task.ID); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	took := time.Since(began)
 	t, err := runner.Get(ctx, task.ID)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if t.Status != ru.StatusSucceeded || t.Progress.Succeeded != s.N {
-		return nil, fmt.Errorf("%s: task of %s is %s, %d of %d instances succeeded: %s", s.name(), groupID, t.Status, t.Progress.Succeeded, s.N, t.Reason)
+		return nil, 0, fmt.Errorf("%s: task of %s is %s, %d of %d instances succeeded: %s", s.name(), groupID, t.Status, t.Progress.Succeeded, s.N, t.Reason)
 	}
-	return t, nil
+	return t, took, nil
 }
 
 // imagesOfTheWorld are the old and the new image.
@@ -128,12 +130,10 @@ func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	began := time.Now()
-	t, err := s.run(ctx, runner, fake.DemoGroup)
+	t, took, err := s.run(ctx, runner, fake.DemoGroup)
 	if err != nil {
 		return row{}, err
 	}
-	took := time.Since(began)
 	if v := cloud.Violations(); len(v) > 0 {
 		return row{}, fmt.Errorf("%s: the cloud refused calls: %v", s.name(), v[0])
 	}

@@ -61,7 +61,7 @@ func together(ctx context.Context, s scenario, tasks int, seed uint64) (crowd, e
 	var each sync.WaitGroup
 	for n, g := range groups {
 		each.Go(func() {
-			_, errs[n] = s.run(ctx, runner, g)
+			_, _, errs[n] = s.run(ctx, runner, g)
 			took[n] = time.Since(began).Seconds()
 		})
 	}
