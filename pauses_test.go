@@ -150,3 +150,32 @@ func TestS21_OneContinueStartsTheNextBatch(t *testing.T) {
 		b.runTo(id, ru.StatusSucceeded)
 	})
 }
+
+// The first of two wishes to pause says why.
+func TestS21_SecondWishToPause(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(scriptSpec(2))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.ok(b.r.Pause(b.ctx(), id, "lunch"))
+		b.ok(b.r.Pause(b.ctx(), id, "dinner"))
+		task := wait()
+		b.wantStatus(task, ru.StatusBatchPaused)
+		diff(t, "reason", "lunch", task.Pause.Text)
+	})
+}
+
+// While the plan is not final, its instances are not yet known to commands.
+func TestS24_CommandsBeforeThePlanIsFinal(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Minute, 0, 0) })
+		id := b.create(scriptSpec(2))
+		wait := b.start(id)
+		b.until(id, "it waits for the activity", func(t *ru.Task) bool { return t.Status == ru.StatusRunning })
+		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrUnknownInstance)
+		b.wantStatus(wait(), ru.StatusSucceeded)
+		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrIllegalCommand)
+	})
+}

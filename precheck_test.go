@@ -79,6 +79,7 @@ func groupPrechecks() []precheck {
 		},
 		{name: "desired capacity higher", group: fake.GroupSpec{DesiredCapacity: 5}, spec: scriptSpec(2), want: []string{"warning desired_capacity []"}, says: "desired capacity is 5 and the group has 4"},
 		{name: "desired capacity lower", group: fake.GroupSpec{DesiredCapacity: 3}, spec: scriptSpec(2), want: []string{"warning desired_capacity []"}, says: "desired capacity is 3"},
+		{name: "desired capacity of nothing", setup: world(func(w *fake.World) { w.SetDesiredCapacity(fake.DemoGroup, 0) }), spec: scriptSpec(2), want: []string{"warning desired_capacity []"}, says: "desired capacity is 0"},
 		{name: "desired capacity as it is", group: fake.GroupSpec{DesiredCapacity: 4}, spec: scriptSpec(2)},
 		{name: "no rollback counterpart", spec: scriptSpec(2, noRollback), want: []string{"warning no_rollback []"}},
 		{name: "more batches than instances", spec: scriptSpec(9), want: []string{clamped}, says: "9 batches were asked for, there are instances for 4"},
