@@ -244,6 +244,8 @@ func (m *machine) applyError(i *Instance, c *call, p *provider.Progress, err err
 		m.retryLater(i, err)
 	case provider.Unknown(err) && c.acts():
 		m.applyUnknown(i, err)
+	case errors.Is(err, provider.ErrOutcomeUnknown) && c.op == opUpdate && p != nil: // it has looked for long enough
+		m.applyFailure(i, c, p, err)
 	case provider.Unknown(err):
 		m.retryLater(i, err)
 	case c.acts() && c.resent(i.ID) && (p == nil || errors.Is(err, provider.ErrPermission)):

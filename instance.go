@@ -319,10 +319,10 @@ func (m *machine) rowCall(op string, rows []*Instance) *call {
 	for _, i := range rows {
 		c.rows = append(c.rows, rowRef{i.ID, i.Step, i.Attempt})
 		c.ids = append(c.ids, i.ID)
-		t := provider.Target{InstanceID: i.ID, Attempt: i.Attempt, State: i.State, Before: i.Before, Stop: m.winding(i)}
+		t := provider.Target{InstanceID: i.ID, Attempt: i.Attempt, Since: i.AttemptSince, State: i.State, Before: i.Before, Stop: m.winding(i)}
 		if i.Call != nil {
 			c.id = i.Call.ID
-			t.CallID, t.Stop = i.Call.ID, i.Call.Stop
+			t.CallID, t.Named, t.Stop = i.Call.ID, i.Call.At, i.Call.Stop
 			t.Resent = !m.track(i).fresh
 			t.Stale = t.Resent && m.stale(i.Call)
 		}

@@ -254,3 +254,55 @@ func TestN6_RefusedLook(t *testing.T) {
 		}
 	})
 }
+
+// A provider is told when the attempt began and when the side effect was named, so that it can judge what it has learnt before.
+func TestS23_ProviderIsToldTheTimes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 1)
+		scriptsFail(b, 1, "i-0001")
+		var since []time.Time
+		b.twist(twisted{update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			for _, target := range ts {
+				if target.Since.IsZero() || target.Since.After(time.Now()) || target.Named.IsZero() != (target.CallID == "") || target.Named.After(time.Now()) || target.CallID != "" && target.Named.Before(target.Since) {
+					t.Errorf("attempt %d, call %q: since %s, named %s; it is %s", target.Attempt, target.CallID, target.Since, target.Named, time.Now())
+				}
+				if len(since) < target.Attempt {
+					since = append(since, target.Since)
+				}
+				if !target.Since.Equal(since[target.Attempt-1]) {
+					t.Errorf("attempt %d began at %s and at %s", target.Attempt, since[target.Attempt-1], target.Since)
+				}
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(1, everything))
+		b.runTo(id, ru.StatusFailurePaused)
+		time.Sleep(time.Hour)
+		retried := time.Now()
+		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+		b.runTo(id, ru.StatusSucceeded)
+		if len(since) != 2 || since[1].Before(retried) {
+			t.Errorf("attempts began at %s; the retry was at %s", since, retried)
+		}
+	})
+}
+
+// A provider that has looked for a lost outcome for long enough is believed.
+func TestS23_OutcomeThatALookDoesNotFind(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 1)
+		b.twist(twisted{update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			if ts[0].CallID == "" && len(ts[0].State) > 0 && len(b.effects("i-0001")) > 1 {
+				return []provider.Progress{{InstanceID: "i-0001", Err: fmt.Errorf("no result shows: %w", provider.ErrOutcomeUnknown)}}, nil
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(1, everything))
+		began := time.Now()
+		task := b.runTo(id, ru.StatusFailurePaused)
+		if d := time.Since(began); d > 2*time.Minute {
+			t.Errorf("it took %s to say so", d)
+		}
+		diff(t, "kind", "outcome unknown", rowOf(task, "i-0001").Error.Kind)
+	})
+}

@@ -29,7 +29,8 @@ var (
 	ErrInvalid = errors.New("invalid request")
 	// ErrInvalidState means that the instance or group is not in a state that allows the call.
 	ErrInvalidState = errors.New("invalid state")
-	// ErrOutcomeUnknown means that it cannot be established whether an earlier call had its effect.
+	// ErrOutcomeUnknown means that it cannot be established whether an earlier call had its effect. For a call that acts the Runner goes on
+	// looking, for a bounded time; as an Updater's answer to a look it is final.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrFailed means that the update ran and failed, such as a script with an exit code other than zero.
 	ErrFailed = errors.New("update failed")

@@ -123,8 +123,13 @@ type Target struct {
 	// instance whose disk was not yet replaced is started again, a replacement that
 	// was sent is carried on until the instance runs. A provider that cannot stop carries on.
 	Stop bool
+	// Named is when CallID was named in the task's record, before it was sent for the first time; zero without a CallID.
+	Named time.Time
 	// Attempt counts the attempts to update this instance in this task, from 1.
 	Attempt int
+	// Since is when this attempt began. What a provider has learnt before that and that people can change (a scaling configuration,
+	// an image) it reads again before it acts on it: a retry is there because somebody has mended something. Zero says nothing.
+	Since time.Time
 	// State is what the last Progress for this instance returned, nil at first.
 	State json.RawMessage
 	// Before is the instance as it was before this task first changed it.

@@ -1,6 +1,7 @@
 package aliyun
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,7 +149,7 @@ func (p *Provider) send(ctx context.Context, req requests.AcsRequest, resp respo
 		}
 		return e
 	}
-	if requestID(resp) == "" || !strings.HasPrefix(action, "Describe") && failedInside(resp) {
+	if requestID(resp) == "" || hollow(action, resp) || failedInside(resp) {
 		return &Error{Action: action, Code: "Unreadable", Message: "the service answered nothing that can be read", HTTPStatus: resp.GetHttpStatus(), class: provider.ErrTransient}
 	}
 	p.limit.succeeded(action)
@@ -207,12 +208,27 @@ func requestID(resp responses.AcsResponse) string {
 
 // failedInside reports whether the answer to a change carries an error code although its HTTP status is a success: the SDK does not look.
 func failedInside(resp responses.AcsResponse) bool {
+	if !bytes.Contains(resp.GetHttpContentBytes(), []byte(`"Code"`)) {
+		return false
+	}
 	var head struct{ Code any }
 	if json.Unmarshal(resp.GetHttpContentBytes(), &head) != nil {
 		return true
 	}
 	code := fmt.Sprint(head.Code)
 	return head.Code != nil && code != "" && code != "200" && !strings.EqualFold(code, "OK") && !strings.EqualFold(code, "Success")
+}
+
+// lists are those whose emptiness means something: that an instance has gone, say. An answer without the list does not say that it is empty.
+var lists = map[string]string{
+	"DescribeScalingGroups": "ScalingGroups", "DescribeScalingInstances": "ScalingInstances", "DescribeInstances": "Instances", "DescribeDisks": "Disks",
+	"DescribeInvocations": "Invocations", "DescribeInvocationResults": "InvocationResults", "DescribeScalingActivities": "ScalingActivities",
+}
+
+// hollow reports whether an answer lacks the list that was asked for.
+func hollow(action string, resp responses.AcsResponse) bool {
+	list, ok := lists[action]
+	return ok && !bytes.Contains(resp.GetHttpContentBytes(), []byte(`"`+list+`"`))
 }
 
 // each calls f for 0 to n-1, several at a time, and returns the first error.

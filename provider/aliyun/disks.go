@@ -113,12 +113,16 @@ func (p *Provider) readDisks(ctx context.Context, req *ecs.DescribeDisksRequest,
 	return nil
 }
 
-// gather takes the disks of a page. Of two system disks of one instance, as there may be for a moment during a
+// gather takes the disks of a page, by instance, and those of no instance by their own IDs. Of two system disks of one instance, as there may be for a moment during a
 // replacement, the one that is not in use counts: the replacement is open.
 func gather(resp *ecs.DescribeDisksResponse, out map[string]diskView) {
 	for n := range resp.Disks.Disk {
 		d := asDisk(&resp.Disks.Disk[n])
-		if d.instanceID == "" || resp.Disks.Disk[n].Type == "data" {
+		if resp.Disks.Disk[n].Type == "data" {
+			continue
+		}
+		if d.instanceID == "" { // being made, or left over: under its own ID
+			out[d.ID] = d
 			continue
 		}
 		if have, twice := out[d.instanceID]; !twice || have.inUse {

@@ -90,16 +90,20 @@ func (p *Provider) listMembers(ctx context.Context, groupID string) (all []ess.S
 	}
 	seen := make(map[string]bool, first.TotalCount)
 	whole = true
+	others := 0 // rows that name no instance of the group, such as one that is only being made
 	for _, resp := range pages {
 		whole = whole && resp.TotalCount == first.TotalCount
 		for _, m := range resp.ScalingInstances.ScalingInstance {
-			if !seen[m.InstanceId] && m.InstanceId != "" && (m.ScalingGroupId == groupID || m.ScalingGroupId == "") {
+			switch {
+			case m.InstanceId == "" || m.ScalingGroupId != groupID && m.ScalingGroupId != "":
+				others++
+			case !seen[m.InstanceId]:
 				seen[m.InstanceId] = true
 				all = append(all, m)
 			}
 		}
 	}
-	return all, whole && len(all) >= first.TotalCount, nil
+	return all, whole && len(all)+others >= first.TotalCount, nil
 }
 
 // lifecycles reads the lifecycle states of those of ids that are members of the group.

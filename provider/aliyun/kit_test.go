@@ -112,6 +112,12 @@ func answering(t *testing.T, f func(q *request)) *aliyun.Provider {
 // drive updates instances in Standby to the end, as a Runner does, and returns how they ended.
 func drive(t *testing.T, r *rig, group string, u provider.Update, ids ...string) map[string]provider.Progress {
 	t.Helper()
+	return driveSince(t, r, group, time.Time{}, u, ids...)
+}
+
+// driveSince is drive for an attempt that began at a time.
+func driveSince(t *testing.T, r *rig, group string, since time.Time, u provider.Update, ids ...string) map[string]provider.Progress {
+	t.Helper()
 	ctx := context.Background()
 	var enter []provider.Target
 	for _, id := range ids {
@@ -130,7 +136,7 @@ func drive(t *testing.T, r *rig, group string, u provider.Update, ids ...string)
 			if _, over := ended[id]; over {
 				continue
 			}
-			target := provider.Target{InstanceID: id, Attempt: 1, State: state[id], Before: before[id]}
+			target := provider.Target{InstanceID: id, Attempt: 1, Since: since, State: state[id], Before: before[id]}
 			if act[id] {
 				target.CallID = "act-" + id
 			}

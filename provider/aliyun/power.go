@@ -118,7 +118,7 @@ func (p *Provider) powerApart(ctx context.Context, order string, ids []string, e
 		case !ok:
 			out[id] = ofInstance(id, provider.ErrNotFound)
 		case len(i.OperationLocks.LockReason) > 0 || expired(i):
-			out[id] = ofInstance(id, err)
+			out[id] = fmt.Errorf("instance %s is locked or has expired (%w): %w", id, asText(err), provider.ErrInvalidState)
 		case slices.Contains(poweredAs(order), i.Status):
 			out[id] = nil
 		default:

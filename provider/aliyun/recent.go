@@ -35,6 +35,7 @@ type seenView struct {
 	instance *ecs.Instance
 	disk     diskView
 	disked   bool
+	coming   bool // its new disk exists, and is not attached to it
 	at       time.Time
 }
 
@@ -138,7 +139,8 @@ func takeAll[V any](m map[string]V, ids []string, prefix string, at func(V) time
 	return out, all
 }
 
-// image returns an image, nil if there is none.
+// image returns an image, nil if there is none. One that can be used was perhaps read a while ago; what is wrong with
+// another one may have been mended since.
 func (p *Provider) image(ctx context.Context, id string) (*provider.Image, error) {
 	p.recent.mu.Lock()
 	have, ok := p.recent.images[id]
@@ -157,29 +159,33 @@ func (p *Provider) image(ctx context.Context, id string) (*provider.Image, error
 		}
 		p.recent.mu.Lock()
 		defer p.recent.mu.Unlock()
-		p.recent.images[id] = seenImage{img, time.Now()}
+		delete(p.recent.images, id)
+		if unusable(img, id) == nil {
+			p.recent.images[id] = seenImage{img, time.Now()}
+		}
 		return img, nil
 	})
 }
 
-// recentSource is sourceOf, read lately.
-func (p *Provider) recentSource(ctx context.Context, groupID string) (source, error) {
+// recentSource is sourceOf, read lately and after a time.
+func (p *Provider) recentSource(ctx context.Context, groupID string, after time.Time) (source, error) {
 	p.recent.mu.Lock()
 	have, ok := p.recent.sources[groupID]
 	p.recent.mu.Unlock()
-	if ok && time.Since(have.at) <= lately {
+	if ok && time.Since(have.at) <= lately && !have.at.Before(after) {
 		return have.source, nil
 	}
-	return once(ctx, p, "source "+groupID, func() (source, error) {
-		s, err := p.sourceOf(ctx, groupID)
-		if err != nil {
-			return s, err
-		}
-		p.recent.mu.Lock()
-		defer p.recent.mu.Unlock()
-		p.recent.sources[groupID] = seenSource{s, time.Now()}
-		return s, nil
-	})
+	return once(ctx, p, "source "+groupID, func() (source, error) { return p.sourceOf(ctx, groupID) })
+}
+
+// keepSource notes what feeds a group, as it was read just now; nil forgets it.
+func (r *recent) keepSource(groupID string, s *source) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sources, groupID)
+	if s != nil {
+		r.sources[groupID] = seenSource{*s, time.Now()}
+	}
 }
 
 // once lets calls that want the same at the same time share one reading. One whose reader was canceled reads for itself.

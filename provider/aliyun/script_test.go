@@ -252,7 +252,8 @@ func TestN2_ScriptSentOnce(t *testing.T) {
 		sent   bool // it had been sent before
 		stale  bool
 		stop   bool
-		class  error // of the answer; nil: it goes on
+		age    time.Duration // of the name
+		class  error         // of the answer; nil: it goes on
 		runs   int
 	}{
 		{name: "found", lookup: true, sent: true, runs: 1},
@@ -262,6 +263,9 @@ func TestN2_ScriptSentOnce(t *testing.T) {
 		{name: "not found, stale", sent: true, stale: true, class: provider.ErrOutcomeUnknown, runs: 1},
 		{name: "never sent, stale", stale: true, class: provider.ErrOutcomeUnknown},
 		{name: "never sent, stale, lookup trusted", lookup: true, trust: true, stale: true, class: provider.ErrNotBegun},
+		{name: "sent, stale, lookup trusted", lookup: true, trust: true, sent: true, stale: true, runs: 1},
+		{name: "never sent, stale, too old for the lookup", lookup: true, trust: true, stale: true, age: 2 * time.Hour, class: provider.ErrOutcomeUnknown},
+		{name: "never sent, stale, of a time to come", lookup: true, trust: true, stale: true, age: -time.Hour, class: provider.ErrOutcomeUnknown},
 		{name: "never sent, stop", lookup: true, stop: true, class: provider.ErrOutcomeUnknown},
 		{name: "sent, stop", lookup: true, sent: true, stop: true, runs: 1},
 	} {
@@ -285,6 +289,7 @@ func TestN2_ScriptSentOnce(t *testing.T) {
 					}
 				}
 				for n := range targets {
+					targets[n].Named = time.Now().Add(-tt.age)
 					targets[n].Resent, targets[n].Stale, targets[n].Stop = true, tt.stale, tt.stop
 				}
 				got, err := r.Update(t.Context(), fake.DemoGroup, scriptUpdate("true"), targets)

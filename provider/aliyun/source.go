@@ -53,7 +53,11 @@ func (p *Provider) sourceOf(ctx context.Context, groupID string) (source, error)
 	if err != nil {
 		return source{}, err
 	}
-	return p.source(ctx, g)
+	s, err := p.source(ctx, g)
+	if err == nil {
+		p.recent.keepSource(groupID, &s)
+	}
+	return s, err
 }
 
 // scalingConfiguration reads one scaling configuration, active or not.

@@ -146,6 +146,7 @@ func (p *Provider) blameStates(ctx context.Context, groupID string, m move, ids 
 		case slices.Contains(m.to, state):
 			got[id] = provider.Progress{Done: true}
 		case !slices.Contains(m.from, state):
+			got.fail(id, fmt.Errorf("instance %s is %s (%w): %w", id, state, asText(err), provider.ErrInvalidState))
 			guilty++
 		case len(ids) > 1:
 			got.fail(id, ofInstance(id, refused(err)))

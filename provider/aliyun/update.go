@@ -25,6 +25,7 @@ const (
 	patienceStop    = 6  // half a minute; then the order is given again
 	patienceStart   = 6  // half a minute
 	patienceReplace = 6  // a minute
+	patienceNamed   = 30 // five minutes: the service has named the new disk
 	patienceScript  = 40 // two minutes: no guarantee is documented for when a result shows
 )
 

@@ -21,6 +21,7 @@ type imageJob struct {
 	img              *provider.Image          // read when first needed
 	imgRead          bool
 	looked           map[string]seenView // what was read for the targets
+	since            time.Time           // of the latest attempt: what feeds the group is read again after it
 }
 
 // imageTarget is a target with what the cloud shows of it.
@@ -41,6 +42,11 @@ type instanceView struct {
 // updateImage brings instances a step nearer to running an image.
 func (p *Provider) updateImage(ctx context.Context, groupID, imageID string, targets []provider.Target) (answers, error) {
 	j := imageJob{Provider: p, groupID: groupID, imageID: imageID, answers: make(answers, len(targets)), todo: make(map[string][]imageTarget)}
+	for _, t := range targets {
+		if t.Since.After(j.since) {
+			j.since = t.Since
+		}
+	}
 	all, err := j.read(ctx, targets)
 	if err != nil {
 		return nil, err
@@ -95,8 +101,9 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 		d, ok := j.looked[t.InstanceID].disk, j.looked[t.InstanceID].disked
 		t.view.disk = d
 		// Between the release of the old disk and the making of the new one there may be none.
-		t.view.DiskReplacing = !ok || !d.inUse
-		if replaced := ok && t.saved.OldDisk != "" && d.ID != t.saved.OldDisk; replaced && d.imageID == j.imageID {
+		t.view.DiskReplacing = !ok || !d.inUse || j.looked[t.InstanceID].coming
+		ours := d.imageID == j.imageID || d.ID == t.saved.NewDisk
+		if replaced := ok && t.saved.OldDisk != "" && d.ID != t.saved.OldDisk; replaced && ours {
 			// The instance shows its image late, and may be locked until the replacement is over.
 			t.view.DiskReplacing = t.view.DiskReplacing || t.view.ImageID != j.imageID || len(t.view.Locks) > 0
 		}
@@ -138,7 +145,8 @@ func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQue
 		if !ok && t.saved.starts() && t.CallID == "" {
 			d, ok = diskView{Disk: provider.Disk{ID: t.saved.NewDisk}, instanceID: t.InstanceID, imageID: j.imageID, inUse: true}, true
 		}
-		j.looked[t.InstanceID] = seenView{instance: found[t.InstanceID], disk: d, disked: ok}
+		_, coming := disks[t.saved.NewDisk] // made, and not yet in its place
+		j.looked[t.InstanceID] = seenView{instance: found[t.InstanceID], disk: d, disked: ok, coming: coming}
 	}
 	return nil
 }
@@ -228,8 +236,15 @@ func (j *imageJob) beforeReplace(ctx context.Context, t imageTarget, s step) (st
 	v, saved := t.view, t.saved
 	running := v.Power == provider.Running
 	switch {
+	case saved.Phase == phaseReplacing && len(v.Locks) > 0:
+		s.stopped = true
+		return s.waiting(phaseReplacing, waitShown), nil
 	case saved.Phase == phaseReplacing:
-		if late, over := s.unseen(phaseReplacing, waitReplace, patienceReplace); !over {
+		patience := patienceReplace
+		if saved.NewDisk != "" { // the service has named the new disk: it has accepted the order
+			patience = patienceNamed
+		}
+		if late, over := s.unseen(phaseReplacing, waitReplace, patience); !over {
 			late.stopped = true
 			return late, nil
 		}
@@ -249,7 +264,11 @@ func (j *imageJob) beforeReplace(ctx context.Context, t imageTarget, s step) (st
 	case s.state.Undo:
 		return j.starting(s, saved, v), nil
 	}
-	if err := j.unfit(ctx, v); err != nil {
+	if t.Resent && saved.Phase == phaseReplace && len(v.Locks) > 0 { // by our own replacement, whose answer was lost
+		s.stopped = true
+		return s.waiting(phaseReplacing, waitReplace), nil
+	}
+	if err := j.unfit(ctx, v); err != nil && !(t.Resent && saved.Phase == phaseReplace) { // what was sent before may be under way: the service decides
 		if provider.Unknown(err) || provider.Retryable(err) { // the image could not be read
 			return s, err
 		}
@@ -337,7 +356,7 @@ func (j *imageJob) unfit(ctx context.Context, v instanceView) error {
 // source is what feeds the group. Without a group the instance is the source.
 func (j *imageJob) source(ctx context.Context) (source, error) {
 	if j.feed == nil {
-		s, err := j.recentSource(ctx, j.groupID)
+		s, err := j.recentSource(ctx, j.groupID, j.since)
 		if err != nil && !errors.Is(err, provider.ErrNotFound) {
 			return source{}, err
 		}

@@ -105,11 +105,15 @@ func (j *scriptJob) run(ctx context.Context, targets []provider.Target) error {
 	return nil
 }
 
+// findable is how long an invocation is taken to be kept: the documentation says 30 days or 10,000 of them in one place and two weeks or
+// 100,000 in another, and a busy account makes 10,000 in hours.
+const findable = time.Hour
+
 // notFound is the answer for a script that may have been sent and is not found by its name. Whether commands that were
 // not kept can be found is unverified.
 func (j *scriptJob) notFound(t provider.Target) error {
 	class := provider.ErrOutcomeUnknown
-	if j.cfg.FindsCommands && t.Stale {
+	if age := time.Since(t.Named); j.cfg.FindsCommands && t.Stale && age >= 0 && age < findable {
 		class = provider.ErrNotBegun
 	}
 	return fmt.Errorf("run script on %s: no invocation named %s is found: %w", t.InstanceID, t.CallID, class)
@@ -180,8 +184,14 @@ func (j *scriptJob) find(ctx context.Context, name string) (id string, err error
 // which one.
 func (j *scriptJob) blame(ctx context.Context, targets []provider.Target, err error) {
 	keep := progressState{Phase: phaseRun}.json()
-	for _, t := range targets {
+	answer := func(t provider.Target, err error) {
+		if t.Resent && !provider.Retryable(err) { // it says that this sending did nothing; an earlier one may have
+			err = fmt.Errorf("%w: sent again, and %w", provider.ErrOutcomeUnknown, asText(err))
+		}
 		j.answers[t.InstanceID] = provider.Progress{Err: ofInstance(t.InstanceID, err), State: keep}
+	}
+	for _, t := range targets {
+		answer(t, err)
 	}
 	if !aboutInstances(err) {
 		return
@@ -199,7 +209,7 @@ func (j *scriptJob) blame(ctx context.Context, targets []provider.Target, err er
 		if why == nil {
 			why = refused(err)
 		}
-		j.answers[t.InstanceID] = provider.Progress{Err: ofInstance(t.InstanceID, why), State: keep}
+		answer(t, why)
 	}
 }
 

@@ -23,10 +23,14 @@ func (j *imageJob) send(ctx context.Context) error {
 			return err
 		}
 	}
+	states, err := j.membersAmong(ctx, j.todo[phaseReplace])
+	if err != nil {
+		return err
+	}
 	if todo := j.todo[phaseStop]; len(todo) > 0 {
 		j.ordered(todo, j.power(ctx, powerOff, imageIDs(todo)), phaseStopping, waitStop, true)
 	}
-	if err := j.replaceAll(ctx, j.todo[phaseReplace]); err != nil {
+	if err := j.replaceAll(ctx, j.todo[phaseReplace], states); err != nil {
 		return err
 	}
 	if todo := j.todo[phaseStart]; len(todo) > 0 {
@@ -62,15 +66,16 @@ func (j *imageJob) sent(t imageTarget, now progressState, err error, phase strin
 	j.answers[t.InstanceID] = step{state: now, stopped: stopped}.waiting(phase, after).progress()
 }
 
-// replaceAll replaces the system disks of those targets that are members of the group still.
-func (j *imageJob) replaceAll(ctx context.Context, todo []imageTarget) error {
-	var states map[string]provider.Lifecycle
-	if j.groupID != "" && len(todo) > 0 {
-		var err error
-		if states, err = j.lifecycles(ctx, j.groupID, imageIDs(todo)); err != nil {
-			return err
-		}
+// membersAmong reads the lifecycle states of instances whose disks are to be replaced.
+func (j *imageJob) membersAmong(ctx context.Context, todo []imageTarget) (map[string]provider.Lifecycle, error) {
+	if j.groupID == "" || len(todo) == 0 {
+		return nil, nil
 	}
+	return j.lifecycles(ctx, j.groupID, imageIDs(todo))
+}
+
+// replaceAll replaces the system disks of those targets that are members of the group still.
+func (j *imageJob) replaceAll(ctx context.Context, todo []imageTarget, states map[string]provider.Lifecycle) error {
 	var mu sync.Mutex
 	return each(ctx, len(todo), func(ctx context.Context, n int) error {
 		t := todo[n]
