@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
+	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
 // An operator leads tasks to their end by what Get shows, through processes that may die at any moment. Every command carries
@@ -91,6 +92,10 @@ func (o *operator) asClerk(f func(r *ru.Runner) error) error {
 		}
 		if errors.Is(err, errStore) || errors.Is(err, errLost) || err != nil && strings.Contains(err.Error(), errCut.Error()) {
 			continue // the operator tries again
+		}
+		if errors.Is(err, provider.ErrThrottled) { // later, as the error says
+			time.Sleep(time.Minute)
+			continue
 		}
 		return err
 	}

@@ -97,6 +97,15 @@ func (a API) RunCommand(ctx context.Context, r RunCommandRequest) (invocationID 
 			return err
 		}
 		all := params("", r.InstanceIDs, r.Name, r.Script, r.Keep, r.Rest)
+		if c.cfg.StatesFirst {
+			found, err := c.existing(who, action, r.InstanceIDs)
+			if err == nil {
+				err = c.runnable(who, found, r.Script)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if answer, again, err := c.recall(who, action, r.Token, all); again || err != nil {
 			invocationID, _ = answer.(string)
 			return err

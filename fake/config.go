@@ -70,6 +70,9 @@ type Config struct {
 	SilentAgentAccepted bool
 	// NoCommandLookup makes invocations of commands that were not kept impossible to find by their command's name.
 	NoCommandLookup bool
+	// StatesFirst makes RunCommand look at the states of instances before it recalls the client token: one that is sent again is refused
+	// if an instance has ceased to run since.
+	StatesFirst bool
 	// ActivitiesBlock makes EnterStandby and ExitStandby answer "busy" while an activity is in progress.
 	ActivitiesBlock bool
 

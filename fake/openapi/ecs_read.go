@@ -53,6 +53,10 @@ func describeInstances(c *call) (obj, error) {
 }
 
 func (c *call) instance(v fake.View, i fake.InstanceView) obj {
+	locks := i.Locks
+	if c.h.cfg.LocksWhileReplacing && i.DiskReplacing {
+		locks = append(slices.Clone(locks), "replacing")
+	}
 	os := "Alibaba Cloud Linux 3 64-bit"
 	if i.OS == "windows" {
 		os = "Windows Server 2022 64-bit"
@@ -62,7 +66,7 @@ func (c *call) instance(v fake.View, i fake.InstanceView) obj {
 		"OSType": i.OS, "OSName": os, "OSNameEn": os, "KeyPairName": i.KeyPair, "RegionId": c.region(), "ZoneId": c.region() + "-a",
 		"InstanceType": instanceType(i.Arch), "InstanceChargeType": "PostPaid", "SpotStrategy": "NoSpot", "InstanceNetworkType": "vpc",
 		"StoppedMode": "Not-applicable", "CreationTime": minutes(i.Created), "StartTime": minutes(i.Started), "ExpiredTime": "2099-12-31T15:59Z",
-		"OperationLocks": obj{"LockReason": each(i.Locks, func(reason string) obj { return obj{"LockReason": reason, "LockMsg": ""} })},
+		"OperationLocks": obj{"LockReason": each(locks, func(reason string) obj { return obj{"LockReason": reason, "LockMsg": ""} })},
 		"Tags":           tagList(v.Tags(i.ID)),
 	}
 	if i.Started.IsZero() {

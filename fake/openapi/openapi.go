@@ -46,6 +46,8 @@ type Config struct {
 	// KeepEncryption makes the new disk of ReplaceSystemDisk encrypted if the old one was and the call does not say. Otherwise it is
 	// not encrypted.
 	KeepEncryption bool
+	// LocksWhileReplacing shows instances as locked (OperationLocks) for as long as their system disks are being replaced.
+	LocksWhileReplacing bool
 	// ResultDelay is for how long after RunCommand nothing is known of its invocation. Default none.
 	ResultDelay time.Duration
 	// PendingFor is for how long after RunCommand a script is Pending before it is Running. Default none.

@@ -46,7 +46,8 @@ type Config struct {
 	// ReplaceTargets is how many system disks one call of Update replaces, one request each. Zero means 20.
 	ReplaceTargets int
 	// FindsCommands says that Cloud Assistant finds the invocations of commands that were not kept by the command's name
-	// (unverified). Then a script that cannot be found was not begun. Otherwise its outcome is unknown.
+	// (unverified). Then a script that cannot be found within an hour was not begun. Otherwise its outcome is unknown, as it is
+	// after that hour: nobody says for certain how long invocations are kept.
 	FindsCommands bool
 }
 
