@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	ru "github.com/rollingupgrade/rollingupgrade"
@@ -233,4 +234,22 @@ func FuzzSplitBatches(f *testing.F) {
 			t.Errorf("%v: at most %d each, and as few as possible", got, maxSize)
 		}
 	})
+}
+
+// The plan says in words what was asked for.
+func TestS11_PlanSaysWhatWasAskedFor(t *testing.T) {
+	for asked, batches := range map[string]ru.BatchSpec{
+		"2 batches":            ru.InBatches(2),
+		"batches of at most 3": {MaxSize: 3},
+		"batches of 1, 40 % (the last one repeats)": sizes(number(1), percent(40)),
+	} {
+		bubbled(t, asked, func(t *testing.T) {
+			b := demoBed(t, 5)
+			plan, err := b.r.Plan(b.ctx(), scriptSpec(1, func(s *ru.Spec) { s.Batches = batches }))
+			b.ok(err)
+			if text := strings.Join(plan.Policy, "\n"); !strings.Contains(text, "(asked: "+asked+")") {
+				t.Errorf("plan:\n%s", text)
+			}
+		})
+	}
 }

@@ -2,6 +2,7 @@ package rollingupgrade_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -307,4 +308,37 @@ func TestS22_S23_FailureUnderAPauseCanBeRetried(t *testing.T) {
 		diff(t, "status", ru.StatusFailurePaused, wait().Status)
 		b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
 	})
+}
+
+// An instance that was out of service when its batch began is looked at when it is retried: it is worked on if it is back in service.
+func TestS2_S22_RetryOfOneThatWasNotInService(t *testing.T) {
+	for _, c := range []struct {
+		now       provider.Lifecycle
+		protected bool // such are included
+		want      string
+	}{
+		{provider.InService, false, "succeeded"},
+		{provider.Protected, false, "failed"},
+		{provider.Standby, false, "failed"},
+		{provider.InService, true, "succeeded"},
+		{provider.Protected, true, "succeeded"},
+		{provider.Standby, true, "failed"},
+	} {
+		bubbled(t, fmt.Sprintf("%s, included %t", c.now, c.protected), func(t *testing.T) {
+			b := demoBed(t, 3)
+			id := b.create(scriptSpec(3, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.Targets.IncludeProtected = c.protected }))
+			b.runTo(id, ru.StatusBatchPaused)
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Standby, "i-0002") })
+			b.ok(b.r.Continue(b.ctx(), id))
+			task := b.runTo(id, ru.StatusFailurePaused)
+			diff(t, "kind of error", "not in service", rowOf(task, "i-0002").Error.Kind)
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(c.now, "i-0002") })
+			b.ok(b.r.Retry(b.ctx(), id, []string{"i-0002"}))
+			diff(t, "i-0002", c.want, shown(rowOf(b.run(id), "i-0002")))
+			diff(t, "lifecycle", c.now, b.instance("i-0002").Lifecycle)
+			if c.want == "failed" {
+				diff(t, "effects", []string(nil), b.effects("i-0002"))
+			}
+		})
+	}
 }

@@ -171,3 +171,19 @@ func TestS14_N2_SuspensionRefusedWhileAtWork(t *testing.T) {
 		diff(t, "suspended", []provider.Process(nil), b.suspended())
 	})
 }
+
+// Nor is it one for a process that takes the task over a moment later.
+func TestS15_LateStandbyAfterATakeover(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		entered := map[string]time.Time{}
+		late := func(f fake.Face) provider.Provider { return lateStandby{f, 50 * time.Second, &sync.Mutex{}, entered} }
+		b.use(late, ru.Config{})
+		id := b.create(scriptSpec(2, drain(30*time.Second)))
+		diff(t, "step", ru.Draining, rowOf(b.runFor(id, 15*time.Second), "i-0001").Step)
+		b.use(late, ru.Config{})
+		b.runTo(id, ru.StatusSucceeded)
+		diff(t, "effects", []string{"EnterStandby", "RunCommand", "ExitStandby"}, b.effects("i-0001"))
+		diff(t, "foreign changes", 0, len(b.events(id, ru.EventForeignChange)))
+	})
+}

@@ -339,22 +339,38 @@ func TestS20_JoinedAreReportedAndNotTouched(t *testing.T) {
 
 // An instance that is released while it is verified ends as gone.
 func TestS19_ReleasedWhileItIsVerified(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := demoBed(t, 4)
-		released := false
-		b.r = b.runner(ru.Config{Hooks: ru.Hooks{Verify: func(_ context.Context, _ ru.Summary, ids []string) (out []ru.Verdict, _ error) {
-			for _, id := range ids {
-				if id == "i-0001" && !released {
-					released = true
-					b.cloud.Release(id)
+	for name, test := range map[string]struct {
+		spec  ru.Spec
+		after time.Duration
+	}{
+		"at once":                       {scriptSpec(2), 0},
+		"late":                          {scriptSpec(2), 5 * time.Minute},
+		"at once, after a long update":  {imageSpec(2), 0},
+		"late, after a long update too": {imageSpec(2), 5 * time.Minute},
+	} {
+		bubbled(t, name, func(t *testing.T) {
+			b := demoBed(t, 4)
+			var asked, released time.Time
+			b.r = b.runner(ru.Config{Hooks: ru.Hooks{Verify: func(_ context.Context, _ ru.Summary, ids []string) (out []ru.Verdict, _ error) {
+				for _, id := range ids {
+					if id == "i-0001" && asked.IsZero() {
+						asked = time.Now()
+					}
+					if id == "i-0001" && released.IsZero() && time.Since(asked) >= test.after {
+						released = time.Now()
+						b.cloud.Release(id)
+					}
+					out = append(out, ru.Verdict{InstanceID: id, Healthy: id != "i-0001"})
 				}
-				out = append(out, ru.Verdict{InstanceID: id, Healthy: id != "i-0001"})
+				return out, nil
+			}}})
+			task := b.runTo(b.create(test.spec), ru.StatusSucceeded)
+			b.wantGone(task, "i-0001", "released")
+			if late := rowOf(task, "i-0001").EndedAt.Sub(released); late > 2*time.Minute {
+				t.Errorf("that it is gone was noticed %s later", late)
 			}
-			return out, nil
-		}}})
-		task := b.runTo(b.create(scriptSpec(2)), ru.StatusSucceeded)
-		b.wantGone(task, "i-0001", "released")
-	})
+		})
+	}
 }
 
 // A stopped instance that a rollback took over and that left the group is brought to run.

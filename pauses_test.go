@@ -179,3 +179,18 @@ func TestS24_CommandsBeforeThePlanIsFinal(t *testing.T) {
 		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrIllegalCommand)
 	})
 }
+
+// A pause that the operator asks for comes before one that a limit asked for.
+func TestS21_OperatorPauseAfterALimit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Batch = time.Minute }))
+		wait := b.start(id)
+		b.until(id, "the limit is over", func(t *ru.Task) bool { return t.PauseAsked != nil })
+		b.ok(b.r.Pause(b.ctx(), id, "lunch"))
+		task := wait()
+		diff(t, "why", ru.PausedByOperator, task.Pause.Why)
+		diff(t, "text", "lunch", task.Pause.Text)
+		diff(t, "commands", 1, len(b.events(task.ID, ru.EventCommand)))
+	})
+}

@@ -198,3 +198,19 @@ func TestS25_RestoreOfAnUnknownInstance(t *testing.T) {
 		wantError(t, b.r.Restore(b.ctx(), id, ru.RestoreFilter{InstanceIDs: []string{"i-nobody"}}), ru.ErrUnknownInstance)
 	})
 }
+
+// An instance that does not stay started is started again with rests that grow, until the limit.
+func TestS25_N6_RestoreDoesNotStartWithoutRest(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{Steps: fake.Steps{Start: -1}}, 2), ru.Config{})
+		b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1, FailStarts: 1000})
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
+		task := b.run(id)
+		diff(t, "leftovers", []string{"stopped i-0001", "standby i-0001"}, leftovers(task))
+		if n := b.cloud.CountEffects("StartInstances", "i-0001"); n < 5 || n > 40 {
+			t.Errorf("started %d times in 10 minutes", n)
+		}
+	})
+}

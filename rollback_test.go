@@ -1,6 +1,7 @@
 package rollingupgrade_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -290,5 +291,102 @@ func TestS29_RollbackRefusesBadParams(t *testing.T) {
 			}
 		}()
 		wantError(t, second(b.r.Rollback(b.ctx(), id, ru.RollbackSpec{Update: bad})), ru.ErrInvalid)
+	})
+}
+
+// What is recorded of the state before the first change is not completed by what an instance shows after it.
+func TestS31_StateBeforeIsNotTheStateAfter(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		b.twist(twisted{update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			for n := range out {
+				if b.cloud.CountEffects("StopInstances", out[n].InstanceID) > 0 && ts[0].CallID == "" {
+					out[n].Before = &provider.Before{ImageID: "img-after", KeyPair: "key-after", UserData: "YWZ0ZXI=", Disk: &provider.Disk{ID: "d-after"}}
+				}
+			}
+			return out, err
+		}}, ru.Config{})
+		task := b.runTo(b.create(imageSpec(2)), ru.StatusSucceeded)
+		got := rowOf(task, "i-0001").Before
+		if got == nil || got.Disk == nil {
+			t.Fatalf("nothing is recorded: %+v", got)
+		}
+		diff(t, "before", provider.Before{
+			ImageID: fake.DemoOldImage, Lifecycle: provider.InService, Power: provider.Running, Disk: &provider.Disk{ID: got.Disk.ID, SizeGiB: 40},
+		}, *got)
+		if got.Disk.ID == "d-after" {
+			t.Error("the disk is that of after the change")
+		}
+	})
+}
+
+// It is kept as soon as it is known, also where the update cannot begin yet.
+func TestS31_StateBeforeIsKeptAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		said := false
+		b.twist(twisted{update: func(_ context.Context, _ []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			for n := range out {
+				out[n] = provider.Progress{InstanceID: out[n].InstanceID, Err: provider.ErrBusy}
+				if !said {
+					out[n].Before, said = &provider.Before{KeyPair: "key-own"}, true
+				}
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(imageSpec(2))
+		b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		time.Sleep(time.Minute)
+		diff(t, "key pair", "key-own", rowOf(b.task(id), "i-0001").Before.KeyPair)
+	})
+}
+
+// An instance on which nobody knows whether the script ran counts as changed: a rollback leaves it in Standby.
+func TestS30_N2_UnknownOutcomeStaysInStandby(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.twist(twisted{update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			for n := range out {
+				if out[n].InstanceID == "i-0001" && ts[0].CallID != "" {
+					out[n] = provider.Progress{InstanceID: "i-0001", Err: provider.ErrOutcomeUnknown}
+				}
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(2))
+		task := b.runTo(id, ru.StatusFailurePaused)
+		diff(t, "kind of error", "outcome unknown", rowOf(task, "i-0001").Error.Kind)
+		back := b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
+		diff(t, "rolled back", [][]string{{"i-0002"}}, batches(back))
+		diff(t, "in Standby", []string{"i-0001"}, b.inState(provider.Standby))
+		diff(t, "left over", []string{"standby i-0001"}, leftovers(back))
+	})
+}
+
+// An instance that a rollback was just putting back in service when it was canceled is back, and no leftover.
+func TestS25_S30_CancelWhileATakenOverOneGoesBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		id := b.create(imageSpec(3, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.ok(b.r.Continue(b.ctx(), id))
+		wait := b.start(id)
+		b.until(id, "i-0003 is stopped", func(*ru.Task) bool { return b.cloud.CountEffects("StopInstances", "i-0003") > 0 })
+		b.ok(b.r.Cancel(b.ctx(), id, "")) // it is started again with its old image
+		b.wantStatus(wait(), ru.StatusCanceled)
+		b.cloud.Inject(fake.Fault{Op: "ExitStandby", Delay: 20 * time.Second})
+		back := b.rollback(id, ru.RollbackSpec{})
+		wait = b.start(back)
+		b.until(back, "i-0003 goes back", func(*ru.Task) bool { return b.cloud.CountEffects("ExitStandby", "i-0003") > 0 })
+		b.ok(b.r.Cancel(b.ctx(), back, ""))
+		task := wait()
+		b.wantStatus(task, ru.StatusCanceled)
+		diff(t, "in Standby", []string(nil), b.inState(provider.Standby))
+		for _, l := range task.Leftovers() {
+			if l.InstanceID != "" {
+				t.Errorf("left over: %+v", l)
+			}
+		}
 	})
 }

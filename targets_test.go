@@ -357,3 +357,41 @@ func TestS4_OwnKinds(t *testing.T) {
 		}
 	})
 }
+
+// Whoever goes back in service late has the whole time for its protection all the same.
+func TestS2_N6_ProtectionHasADeadlineOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		id := b.create(scriptSpec(3, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Updating)
+		b.cloud.Inject( // of 10 minutes each
+			fake.Fault{Op: "ExitStandby", Target: "i-0001", Until: 8 * time.Minute, Count: -1, Err: provider.ErrThrottled},
+			fake.Fault{Op: "SetProtection", Target: "i-0001", Until: 16 * time.Minute, Count: -1, Err: provider.ErrThrottled},
+		)
+		b.wantStatus(wait(), ru.StatusSucceeded)
+		diff(t, "members", map[string]provider.Lifecycle{
+			"i-0001": provider.Protected, "i-0002": provider.InService, "i-0003": provider.InService,
+		}, b.members())
+	})
+}
+
+// Where nobody knows whether protection was lifted, a retry looks and lifts what is not lifted.
+func TestS2_N2_RetryAfterAnUnknownProtection(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		bubbled(t, map[bool]string{false: "not lifted", true: "lifted"}[lost], func(t *testing.T) {
+			b := demoBed(t, 2)
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+			b.cloud.Inject(fake.Fault{Op: "SetProtection", Target: "i-0001", Until: 20 * time.Minute, Count: -1, Err: provider.ErrTransient, Lost: lost})
+			id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Targets.IncludeProtected, s.MinInService = true, -1 }))
+			task := b.runTo(id, ru.StatusFailurePaused)
+			diff(t, "kind of error", "outcome unknown", rowOf(task, "i-0001").Error.Kind)
+			time.Sleep(20 * time.Minute)
+			b.ok(b.r.Retry(b.ctx(), id, []string{"i-0001"}))
+			b.runTo(id, ru.StatusSucceeded)
+			diff(t, "effects", []string{"SetInstancesProtection", "EnterStandby", "RunCommand", "ExitStandby", "SetInstancesProtection"}, b.effects("i-0001"))
+			diff(t, "lifecycle", provider.Protected, b.instance("i-0001").Lifecycle)
+		})
+	}
+}
