@@ -128,7 +128,8 @@ func (m *machine) shareLooks(rows []Instance) {
 		if i.Status != InstanceRunning || !t.shares {
 			continue
 		}
-		if t.busy { // its answer plans anew
+		if t.busy { // with its answer more is known
+			m.shared = false
 			return
 		}
 		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, whole, m.now.Sub(i.AttemptSince))}

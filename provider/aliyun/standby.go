@@ -129,7 +129,7 @@ func (p *Provider) blameStates(ctx context.Context, groupID string, m move, ids 
 	states, readErr := p.lifecycles(ctx, groupID, ids)
 	if readErr != nil {
 		readErr = asText(readErr)
-		if ended := ctx.Err(); ended != nil {
+		if ended := over(ctx); ended != nil {
 			readErr = fmt.Errorf("%w (%w)", readErr, ended)
 		}
 		for _, id := range ids { // whether the call acted on a part is not known
