@@ -306,3 +306,25 @@ func TestS23_OutcomeThatALookDoesNotFind(t *testing.T) {
 		diff(t, "kind", "outcome unknown", rowOf(task, "i-0001").Error.Kind)
 	})
 }
+
+// Instances that share looks are looked at again soon, also if one of them was being looked at when that was planned.
+func TestS16_SharedLooksGoOn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		const long = 50 * time.Second
+		b.cloud.SetBehavior("i-0001", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: long}}})
+		b.cloud.SetBehavior("i-0002", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: 20 * time.Second}}})
+		b.twist(twisted{limits: &provider.Limits{Update: 1}, update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			if ts[0].InstanceID == "i-0002" {
+				time.Sleep(30 * time.Millisecond) // its answer comes alone, behind that of the other one
+			}
+			return out, err
+		}}, ru.Config{})
+		id := b.create(scriptSpec(1, everything))
+		b.runTo(id, ru.StatusSucceeded)
+		began := b.effectTime("RunCommand", "i-0001")
+		if late := b.effectTime("ExitStandby", "i-0001").Sub(began) - long; late > 20*time.Second {
+			t.Errorf("the end of a script of %s was seen %s late", long, late)
+		}
+	})
+}
