@@ -286,3 +286,34 @@ func TestS18_TroubleHoldsTheTask(t *testing.T) {
 		diff(t, "suspended at the end", []provider.Process(nil), b.suspended())
 	})
 }
+
+// A task that takes over an image which another one has set sets its own all the same, and only once.
+func TestS18_OwnImageAfterATakenOverOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := configuredBed(t, fake.GroupSpec{})
+		addImage(provider.Image{})(b)
+		first := b.create(imageSpec(2, earlyImage, pausing(ru.PauseFirstBatch)))
+		b.runTo(first, ru.StatusBatchPaused)
+		b.ok(b.r.Cancel(b.ctx(), first, ""))
+		second := b.create(imageSpec(2, earlyImage, image("img-x")))
+		b.cloud.ClearLog()
+		task := b.runTo(second, ru.StatusSucceeded)
+		diff(t, "configurations", map[string]string{activeConfiguration: "img-x", otherConfiguration: "img-v0"}, b.configurations())
+		diff(t, "whose image it is", second, task.Ledger.Image.TaskID)
+		diff(t, "looks at the configuration", 1, b.calls("Configuration"))
+	})
+}
+
+// An image that cannot be put back is the only thing that the restore complains about.
+func TestS25_RestoreSaysWhatItCouldNotPutBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := configuredBed(t, fake.GroupSpec{})
+		id := b.create(imageSpec(2, earlyImage, pausing(ru.PauseFirstBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.cloud.Inject(fake.Fault{Op: "SetConfigurationImage", Err: provider.ErrInvalid})
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverImage}}))
+		if text := b.run(id).Restore.Error; !strings.HasPrefix(text, "configuration image: ") {
+			t.Errorf("error of the restore: %q", text)
+		}
+	})
+}

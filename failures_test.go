@@ -342,3 +342,21 @@ func TestS2_S22_RetryOfOneThatWasNotInService(t *testing.T) {
 		})
 	}
 }
+
+// The way to a safe end has a deadline of its own, from the first decision on; changing the decision does not put it off.
+func TestS23_N6_DecisionHasADeadlineOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{Steps: fake.Steps{Replace: 20 * time.Minute}}, 2), ru.Config{})
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Update = 30 * time.Minute }))
+		wait := b.start(id)
+		b.until(id, "its disk is being replaced", func(*ru.Task) bool { return b.cloud.CountEffects("ReplaceSystemDisk", "i-0001") > 0 })
+		time.Sleep(10 * time.Minute)
+		decided := time.Now()
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		diff(t, "since, after the first decision", decided.UTC(), rowOf(b.task(id), "i-0001").StepSince)
+		time.Sleep(5 * time.Minute)
+		b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0001"}))
+		diff(t, "since, after the second", decided.UTC(), rowOf(b.task(id), "i-0001").StepSince)
+		diff(t, "how it ended", "failed (canceled)", shown(rowOf(wait(), "i-0001")))
+	})
+}

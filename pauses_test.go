@@ -177,6 +177,13 @@ func TestS24_CommandsBeforeThePlanIsFinal(t *testing.T) {
 		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrUnknownInstance)
 		b.wantStatus(wait(), ru.StatusSucceeded)
 		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrIllegalCommand)
+
+		b.cloud.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, time.Minute, 0, 0) })
+		id = b.rollback(id, ru.RollbackSpec{}) // it knows its instances, but not yet which of them are still there
+		wait = b.start(id)
+		b.until(id, "it waits for the activity", func(t *ru.Task) bool { return t.Status == ru.StatusRunning })
+		wantError(t, b.r.Skip(b.ctx(), id, []string{"i-0001"}), ru.ErrUnknownInstance)
+		b.wantStatus(wait(), ru.StatusSucceeded)
 	})
 }
 

@@ -1,6 +1,7 @@
 package rollingupgrade_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -377,4 +378,40 @@ func TestS8_NoInstanceInServiceIsRefused(t *testing.T) {
 			diff(t, "suspended", []provider.Process(nil), b.suspended())
 		})
 	}
+}
+
+// sizeless is a provider that does not know how large disks are.
+type sizeless struct{ fake.Face }
+
+func (c sizeless) Inspect(ctx context.Context, g string, u provider.Update, ids []string) (provider.Inspection, error) {
+	out, err := c.Face.Inspect(ctx, g, u, ids)
+	for n := range out.Instances {
+		out.Instances[n].Disk.SizeGiB = 0
+	}
+	return out, err
+}
+
+// What is not known about a disk is no reason to refuse an image.
+func TestS7_DiskOfUnknownSize(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := groupBed(t, fake.GroupSpec{Instances: 4})
+		addImage(provider.Image{SizeGiB: 100})(b)
+		b.use(func(f fake.Face) provider.Provider { return sizeless{f} }, ru.Config{})
+		plan, err := b.r.Plan(b.ctx(), imageSpec(2, image("img-x")))
+		b.ok(err)
+		diff(t, "findings", []string{setsImage}, findings(plan.Findings))
+	})
+}
+
+// A batch of instances that are all out of service already takes nothing out of service.
+func TestS7_NothingServesAnyMore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 1)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(1, everything))
+		b.runTo(id, ru.StatusFailurePaused)
+		plan, err := b.r.PlanRollback(b.ctx(), id, ru.RollbackSpec{Scope: ru.ScopeAttempted, MinInService: 1})
+		b.ok(err)
+		diff(t, "findings", []string(nil), findings(plan.Findings))
+	})
 }
