@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,16 +183,60 @@ func TestS26_LeftoversAreNotTheUsersOwn(t *testing.T) {
 	})
 }
 
+// A command takes effect at once, whatever its driver is doing: saving, calling, waiting.
 func TestS25_CommandsOfAnotherProcessTakeEffect(t *testing.T) {
+	for after := time.Second; after < 30*time.Second; after += 370 * time.Millisecond {
+		bubbled(t, after.String(), func(t *testing.T) {
+			b := demoBed(t, 4)
+			other := b.runner(ru.Config{})
+			r, err := ru.New(b.line.face(), slowSave{b.store, 200 * time.Millisecond}, ru.Config{})
+			b.ok(err)
+			b.r = r
+			for _, instance := range idRange(1, 4) {
+				b.cloud.SetBehavior(instance, fake.Behavior{Scripts: []fake.ScriptResult{{Takes: 10 * time.Minute}}})
+			}
+			id := b.create(scriptSpec(2))
+			wait := b.start(id)
+			b.untilStep(id, "i-0001", ru.Updating)
+			time.Sleep(after)
+			at := time.Now()
+			b.ok(other.Cancel(b.ctx(), id, "from elsewhere"))
+			b.wantStatus(wait(), ru.StatusCanceled)
+			if took := b.effectTime("StopInvocation", "i-0001").Sub(at); took < 0 || took > 2*time.Second {
+				t.Errorf("the script was stopped %s after the cancel", took)
+			}
+		})
+	}
+}
+
+// readHeads counts how often the head of a task is read.
+type readHeads struct {
+	*ru.MemoryStore
+	n, saves atomic.Int64
+}
+
+func (s *readHeads) Head(ctx context.Context, id string) (*ru.Head, error) {
+	s.n.Add(1)
+	return s.MemoryStore.Head(ctx, id)
+}
+
+func (s *readHeads) Save(ctx context.Context, c ru.Change) error {
+	s.saves.Add(1)
+	return s.MemoryStore.Save(ctx, c)
+}
+
+// A driver that is told of its own saves does not look what somebody else has saved.
+func TestN3_OwnSavesAreNoReasonToLook(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		b := demoBed(t, 4)
-		other := b.runner(ru.Config{})
-		id := b.create(imageSpec(2))
-		wait := b.start(id)
-		b.untilStep(id, "i-0001", ru.Updating)
-		time.Sleep(3 * time.Second)
-		b.ok(other.Cancel(b.ctx(), id, "from elsewhere"))
-		b.wantStatus(wait(), ru.StatusCanceled)
+		b := demoBed(t, 10)
+		store := &readHeads{MemoryStore: b.store}
+		r, err := ru.New(b.line.face(), store, ru.Config{})
+		b.ok(err)
+		b.r = r
+		b.runTo(b.create(imageSpec(5)), ru.StatusSucceeded)
+		if n, saves := store.n.Load(), store.saves.Load(); n > 3 || saves < 20 {
+			t.Errorf("%d looks in %d saves", n, saves)
+		}
 	})
 }
 

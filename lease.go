@@ -141,13 +141,22 @@ func (r *Runner) take(ctx context.Context, taskID string, seen Lease) (*driver, 
 	}
 	d.callCtx, d.stopCalls = context.WithCancel(context.WithoutCancel(ctx))
 	if n, ok := r.store.(Notifier); ok {
-		stop := n.Notify(func(id string) {
-			if id == taskID {
-				r.wake(id)
-			}
-		})
+		stop := d.hear(n)
 		stopCalls := d.stopCalls
 		d.stopCalls = func() { stop(); stopCalls() }
 	}
 	return d, nil
+}
+
+// hear wakes the driver when somebody else has saved the task. What the store tells first after a save of the driver's own is taken for
+// that save: if it is somebody else's after all, another one follows, or that save fails. A store that leaves one out delays a command
+// until the next save, and so by no more than the lease is renewed.
+func (d *driver) hear(n Notifier) (stop func()) {
+	id, r := d.m.t.ID, d.r
+	d.echo.Store(false) // nobody listened when the lease was saved
+	return n.Notify(func(written string) {
+		if written == id && !d.echo.CompareAndSwap(true, false) {
+			r.wake(id)
+		}
+	})
 }

@@ -52,6 +52,7 @@ type driver struct {
 	unsaved  []*outcome  // applied since the last save
 	resaved  bool        // the record has to be loaded again
 	lookedAt time.Time   // when it last saved or looked whether somebody else has
+	echo     atomic.Bool // the store is about to tell of the driver's own save; see hear
 
 	start     time.Time    // wall and monotonic clock when the driver began
 	renewedAt atomic.Int64 // when the last save began, in nanoseconds after start
@@ -242,8 +243,12 @@ func (d *driver) save(ctx context.Context, now time.Time) (again bool, err error
 	began := time.Now() // of the first try: nobody knows which one the others see, and the lease must not seem longer to us than to them
 	for try := 0; ; try++ {
 		sctx, cancel := context.WithTimeout(ctx, d.r.cfg.CallLimit)
+		d.echo.Store(true)
 		err := d.r.store.Save(sctx, change)
 		cancel()
+		if err != nil {
+			d.echo.Store(false)
+		}
 		if try > 0 && errors.Is(err, ErrVersionConflict) { // what was first may be an earlier try of this very save
 			if h, herr := d.head(ctx); herr == nil && h.Nonce == t.Nonce {
 				err = nil
