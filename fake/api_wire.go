@@ -75,13 +75,8 @@ func (v View) Instances(ids ...string) []InstanceView {
 	if len(ids) > 0 {
 		return v.c.views("", ids)
 	}
-	all := make([]*instance, 0, len(v.c.instances))
-	for _, i := range v.c.instances {
-		all = append(all, i)
-	}
-	slices.SortFunc(all, func(a, b *instance) int { return cmp.Or(a.created.Compare(b.created), compareIDs(a.id, b.id)) })
-	out := make([]InstanceView, len(all))
-	for n, i := range all {
+	out := make([]InstanceView, len(v.c.made))
+	for n, i := range v.c.made {
 		out[n] = v.c.viewInstance(i)
 	}
 	return out

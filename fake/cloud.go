@@ -29,6 +29,7 @@ type Cloud struct {
 	groups     map[string]*group
 	groupOrder []*group
 	instances  map[string]*instance
+	made       []*instance     // the same, in the order in which they were made
 	gone       map[string]bool // instances that were released
 	configs    map[string]*configuration
 	configIDs  []string

@@ -237,6 +237,7 @@ func (c *Cloud) release(i *instance) {
 	c.abortScripts(i)
 	i.released = true
 	delete(c.instances, i.id)
+	c.made = slices.DeleteFunc(c.made, func(other *instance) bool { return other == i })
 	delete(c.disks, i.disk.ID)
 	c.gone[i.id] = true
 }

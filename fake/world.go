@@ -127,6 +127,7 @@ func (c *Cloud) addInstances(g *group, n int, spec InstanceSpec) []string {
 		}
 		i.behave.Scripts = slices.Clone(i.behave.Scripts)
 		c.instances[i.id], c.disks[i.disk.ID] = i, i
+		c.made = append(c.made, i)
 		if g != nil {
 			c.join(g, i, spec.Lifecycle)
 			if i.custom = spec.CustomWeight; i.custom != 0 && i.weight != 0 {

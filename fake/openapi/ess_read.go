@@ -113,7 +113,7 @@ func describeScalingInstances(c *call) (obj, error) {
 	var answer obj
 	err := c.h.api.Read(c.ctx, c.name, groupID, ids, func(v fake.View) error {
 		all := v.Members(groupID)
-		if groupID == "" {
+		if groupID == "" || len(ids) > 0 {
 			all = v.Instances(ids...)
 		}
 		groups := make(map[string]fake.GroupView)
@@ -122,7 +122,7 @@ func describeScalingInstances(c *call) (obj, error) {
 		}
 		all = slices.DeleteFunc(all, func(i fake.InstanceView) bool {
 			g := groups[i.GroupID]
-			return i.GroupID == "" || len(ids) > 0 && !slices.Contains(ids, i.ID) ||
+			return i.GroupID == "" || groupID != "" && i.GroupID != groupID ||
 				len(states) > 0 && !slices.Contains(states, string(i.Lifecycle)) ||
 				len(types) > 0 && !slices.Contains(types, creationType(i)) ||
 				c.str("HealthStatus") != "" && c.str("HealthStatus") != healthStatus(i) ||
