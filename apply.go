@@ -126,7 +126,7 @@ const longestWait = 10 * time.Minute
 // tame makes of an answer that no provider should give one that can be lived with.
 func (m *machine) tame(p *provider.Progress) {
 	p.Wait = min(max(p.Wait, 0), longestWait)
-	if p.State != nil && !json.Valid(p.State) {
+	if i := m.row(p.InstanceID); p.State != nil && (i == nil || !bytes.Equal(p.State, i.State)) && !json.Valid(p.State) {
 		p.State, p.Act, p.Done = nil, false, false
 		p.Err = fmt.Errorf("%w: the provider's state for %s is no JSON", provider.ErrFailed, p.InstanceID)
 	}

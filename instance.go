@@ -312,7 +312,10 @@ func (m *machine) name(op string, stop bool, rows []*Instance) {
 
 // rowCall makes the call op about rows. If the rows have an open call it is that one.
 func (m *machine) rowCall(op string, rows []*Instance) *call {
-	c := &call{op: op, at: m.now, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary()}
+	c := &call{
+		op: op, at: m.now, subject: ofRows, update: m.t.Spec.Update, summary: m.t.Summary(),
+		rows: make([]rowRef, 0, len(rows)), ids: make([]string, 0, len(rows)), targets: make([]provider.Target, 0, len(rows)),
+	}
 	if rows[0].Update != nil {
 		c.update = *rows[0].Update
 	}

@@ -115,7 +115,7 @@ func (m *machine) shareLooks(rows []Instance) {
 	}
 	m.shared = true
 	first := m.at(&rows[0])
-	var all []awaited
+	all := make([]awaited, 0, len(rows))
 	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take

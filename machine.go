@@ -174,6 +174,7 @@ func (m *machine) change() Change {
 		rows = append(rows, i)
 	}
 	slices.Sort(rows)
+	c.Rows = slices.Grow(c.Rows, len(rows))
 	for _, i := range rows {
 		c.Rows = append(c.Rows, m.t.Instances[i])
 	}
