@@ -40,8 +40,9 @@ var (
 	ErrDamaged = errors.New("record is damaged")
 	// ErrTimeout means that the database did not answer within Options.Timeout.
 	ErrTimeout = errors.New("database did not answer in time")
-	// ErrUnknownOutcome means that the database did not answer a COMMIT: the write took place or did not.
-	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
+	// ErrUnknownOutcome means that the database did not answer a COMMIT, or a statement that is a transaction by itself: the write took
+	// place or did not.
+	ErrUnknownOutcome = errors.New("outcome of the write is unknown")
 )
 
 // Dialect is the kind of database.

@@ -44,25 +44,34 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Conn) error) error {
 	return nil
 }
 
-// commit sends the COMMIT. When ctx is done before the answer is there it waits for it a little longer, because as long
-// as there is none nobody can say what happened.
+// commit sends the COMMIT.
 func commit(ctx context.Context, conn *sql.Conn) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return patiently(ctx, func(ctx context.Context) error {
+		_, err := conn.ExecContext(ctx, "COMMIT")
+		return err
+	})
+}
+
+// patiently runs what decides over a write. When ctx is done before the answer is there it waits for it a little longer, because as
+// long as there is none nobody can say what happened: then the error wraps ErrUnknownOutcome.
+func patiently(ctx context.Context, decide func(ctx context.Context) error) error {
 	patient, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		defer cancel()
 		_ = sleep(patient, undoLimit)
 	})()
-	if _, err := conn.ExecContext(patient, "COMMIT"); err != nil {
-		if cause := ctx.Err(); cause != nil {
-			err = fmt.Errorf("%w (%w)", cause, err)
-		}
-		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	err := decide(patient)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if cause := ctx.Err(); cause != nil {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }
 
 func (s *Store) begin(ctx context.Context, conn *sql.Conn) error {

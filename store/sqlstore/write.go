@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/rollingupgrade/rollingupgrade"
@@ -49,6 +50,14 @@ type change struct {
 type pair struct {
 	key    any
 	record string
+}
+
+// text is the key as text.
+func (p pair) text() string {
+	if n, ok := p.key.(int64); ok {
+		return strconv.FormatInt(n, 10)
+	}
+	return p.key.(string) //nolint:forcetypeassert // encode makes no others
 }
 
 func encodeChange(c rollingupgrade.Change) (*change, error) {
@@ -157,7 +166,7 @@ func (s *Store) write(ctx context.Context, w *write) error {
 
 func (s *Store) tryWrite(ctx context.Context, w *write) error {
 	for try := 1; ; try++ {
-		err := s.transact(ctx, func(conn *sql.Conn) error { return s.apply(ctx, conn, w) })
+		err := s.send(ctx, w)
 		if err == nil || errors.Is(err, ErrUnknownOutcome) || ctx.Err() != nil {
 			return err
 		}
@@ -174,6 +183,14 @@ func (s *Store) tryWrite(ctx context.Context, w *write) error {
 			return err
 		}
 	}
+}
+
+// send carries out a write once.
+func (s *Store) send(ctx context.Context, w *write) error {
+	if s.dialect == PostgreSQL && w.makes == nil && w.deletes == nil {
+		return s.saveAtOnce(ctx, w.saves)
+	}
+	return s.transact(ctx, func(conn *sql.Conn) error { return s.apply(ctx, conn, w) })
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -262,17 +279,23 @@ func (c *change) held() any {
 	return nil
 }
 
-func (s *Store) update(ctx context.Context, conn *sql.Conn, c *change) error {
-	query := `UPDATE {p}tasks SET group_id = ?, held_group = ?, kind = ?, status = ?, version = ?, last_event = last_event + ?, position = ?,
+// updateSQL is the statement that replaces the head of a task if it is as the change expects it.
+func (c *change) updateSQL() (query string, args []any) {
+	query = `UPDATE {p}tasks SET group_id = ?, held_group = ?, kind = ?, status = ?, version = ?, last_event = last_event + ?, position = ?,
 		is_open = ?, runnable_at = ?, record = ? WHERE id = ? AND version = ?`
-	args := []any{key(c.group), c.held(), c.kind, c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record, key(c.id), c.version - 1}
+	args = []any{key(c.group), c.held(), c.kind, c.status, c.version, len(c.events), c.position, c.open, c.runnable, c.record, key(c.id), c.version - 1}
 	if len(c.events) > 0 {
 		query += " AND last_event = ?"
 		args = append(args, c.first-1)
 	}
+	return query, args
+}
+
+func (s *Store) update(ctx context.Context, conn *sql.Conn, c *change) error {
 	if len(key(c.id)) > maxKey {
 		return errNoFit // and so not there
 	}
+	query, args := c.updateSQL()
 	done, err := s.lock(ctx, conn, query, args...)
 	if err != nil {
 		return err
@@ -299,12 +322,19 @@ func (s *Store) insert(ctx context.Context, conn *sql.Conn, c *change) error {
 	return s.parts(ctx, conn, c)
 }
 
+// A portion is what a change writes into one table.
+type portion struct {
+	table, column string
+	pairs         []pair
+}
+
+func (c *change) portions() []portion {
+	return []portion{{"instances", "instance_id", c.rows}, {"events", "seq", c.events}, {"outputs", "instance_id", c.outs}}
+}
+
 // parts writes rows, events and outputs.
 func (s *Store) parts(ctx context.Context, conn *sql.Conn, c *change) error {
-	for _, p := range []struct {
-		table, column string
-		pairs         []pair
-	}{{"instances", "instance_id", c.rows}, {"events", "seq", c.events}, {"outputs", "instance_id", c.outs}} {
+	for _, p := range c.portions() {
 		if err := s.upsert(ctx, conn, p.table, p.column, key(c.id), p.pairs); err != nil {
 			return err
 		}

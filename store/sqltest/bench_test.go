@@ -3,6 +3,7 @@ package sqltest_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/internal/steprate"
 )
@@ -71,22 +72,38 @@ func BenchmarkOneDriver(b *testing.B) {
 func BenchmarkTasks(b *testing.B) {
 	for _, d := range databases {
 		for _, tasks := range []int{1, 100, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", d.name, tasks), func(b *testing.B) { benchmarkTasks(b, d, d.address(b), tasks) })
+		}
+	}
+}
+
+// BenchmarkTasksAway is the same with a server on another machine: half a millisecond each way.
+func BenchmarkTasksAway(b *testing.B) {
+	for _, d := range databases[1:] {
+		for _, tasks := range []int{1, 100} {
 			b.Run(fmt.Sprintf("%s/%d", d.name, tasks), func(b *testing.B) {
-				db := d.open(b, d.address(b))
-				db.SetMaxOpenConns(16)
-				db.SetMaxIdleConns(16)
-				s := d.store(b, db, d.tables(b, db))
-				var all steprate.Rate
-				for b.Loop() {
-					r, err := steprate.Measure(b.Context(), s, tasks, 5, 1)
-					if err != nil {
-						b.Fatal(err)
-					}
-					all = all.Add(r)
-				}
-				b.ReportMetric(all.SavesPerSecond(), "saves/s")
-				b.ReportMetric(all.TasksPerSecond(), "tasks/s")
+				address := d.address(b)
+				p := newProxy(b, d.hostPort(b, address))
+				p.delay = time.Millisecond / 2
+				benchmarkTasks(b, d, d.through(b, address, p.addr()), tasks)
 			})
 		}
 	}
+}
+
+func benchmarkTasks(b *testing.B, d database, address string, tasks int) {
+	db := d.open(b, address)
+	db.SetMaxOpenConns(32)
+	db.SetMaxIdleConns(32)
+	s := d.store(b, db, d.tables(b, db))
+	var all steprate.Rate
+	for b.Loop() {
+		r, err := steprate.Measure(b.Context(), s, tasks, 5, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = all.Add(r)
+	}
+	b.ReportMetric(all.SavesPerSecond(), "saves/s")
+	b.ReportMetric(all.TasksPerSecond(), "tasks/s")
 }

@@ -29,6 +29,7 @@ func newBroken(t *testing.T, d database, timeout time.Duration) broken {
 	db := d.open(t, address)
 	o := d.tables(t, db)
 	b := broken{proxy: newProxy(t, d.hostPort(t, address)), direct: d.store(t, db, o)}
+	b.proxy.inTransactions = d.dialect != sqlstore.PostgreSQL
 	o.Timeout = timeout
 	b.store = d.store(t, d.open(t, d.through(t, address, b.proxy.addr())), o)
 	return b
