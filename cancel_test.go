@@ -253,41 +253,61 @@ func (s slowSave) Save(ctx context.Context, c ru.Change) error {
 
 // A call that was named and found no slot is not sent after a cancel.
 func TestS25_NothingNewStartsAfterACancel(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		b := groupBed(t, fake.GroupSpec{ID: "one", Instances: 3})
-		b.cloud.AddGroup(fake.GroupSpec{ID: "two", Instances: 3})
-		r, err := ru.New(b.line.face(), slowSave{b.store, 100 * time.Millisecond}, ru.Config{ParallelTotal: 1})
-		b.ok(err)
-		var ids []string
-		var runs sync.WaitGroup
-		for _, g := range []string{"one", "two"} {
-			id := b.create(imageSpec(3, func(s *ru.Spec) { s.GroupID = g }))
-			ids = append(ids, id)
-			runs.Go(func() { _ = r.Run(b.ctx(), id) })
-		}
-		sent := func(c *ru.Call) bool {
-			return slices.ContainsFunc(b.cloud.Calls(), func(d fake.Call) bool { return d.CallID == c.ID })
-		}
-		named := func(id string) bool { // and saved for longer than a save takes, and not sent: it waits for a slot
-			return slices.ContainsFunc(b.task(id).Instances, func(i ru.Instance) bool {
-				return i.Call != nil && time.Since(i.Call.At) > 150*time.Millisecond && !sent(i.Call)
-			})
-		}
-		for n := 0; !named(ids[0]) && !named(ids[1]); n++ {
-			if n == 6000 {
-				t.Fatal("no call has waited for a slot")
+	for _, c := range []struct {
+		recorded, op string
+		state        provider.Lifecycle
+		spec         ru.Spec
+	}{
+		{"Unprotect", "SetProtection", provider.Protected, imageSpec(3, func(s *ru.Spec) { s.Targets.IncludeProtected = true })},
+		{"EnterStandby", "EnterStandby", provider.InService, imageSpec(3)},
+		{"Update", "Update", provider.InService, imageSpec(3)},
+		{"Update", "Update", provider.InService, scriptSpec(3)},
+	} {
+		bubbled(t, c.op+" of "+string(c.spec.Update.Kind), func(t *testing.T) {
+			b := groupBed(t, fake.GroupSpec{ID: "one", Instances: 3})
+			b.cloud.AddGroup(fake.GroupSpec{ID: "two", Instances: 3})
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(c.state, idRange(1, 6)...) })
+			b.cloud.Inject(fake.Fault{Op: c.op, Delay: 5 * time.Second})
+			r, err := ru.New(b.line.face(), slowSave{b.store, 100 * time.Millisecond}, ru.Config{ParallelTotal: 1})
+			b.ok(err)
+			var ids []string
+			var runs sync.WaitGroup
+			for _, g := range []string{"one", "two"} {
+				c.spec.GroupID = g
+				id := b.create(c.spec)
+				ids = append(ids, id)
+				runs.Go(func() { _ = r.Run(b.ctx(), id) })
 			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		at := time.Now()
-		for _, id := range ids {
-			b.ok(b.r.Cancel(b.ctx(), id, ""))
-		}
-		runs.Wait()
-		for _, c := range b.cloud.Calls() {
-			if c.Op == "EnterStandby" && c.Start.After(at) {
-				t.Errorf("%s after the cancel: %s %v", c.Start.Sub(at), c.Op, c.Targets)
+			sent := func(c *ru.Call) bool {
+				return slices.ContainsFunc(b.cloud.Calls(), func(d fake.Call) bool { return d.CallID == c.ID })
 			}
-		}
-	})
+			named := func(id string) bool { // and saved for longer than a save takes, and not sent: it waits for a slot
+				return slices.ContainsFunc(b.task(id).Instances, func(i ru.Instance) bool {
+					return i.Call != nil && i.Call.Op == c.recorded && !i.Underway && time.Since(i.Call.At) > 150*time.Millisecond && !sent(i.Call)
+				})
+			}
+			for n := 0; !named(ids[0]) && !named(ids[1]); n++ {
+				if n == 60000 {
+					t.Fatal("no call has waited for a slot")
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			at := time.Now()
+			waiting := map[string]bool{}
+			for _, id := range ids {
+				for _, i := range b.task(id).Instances {
+					if i.Call != nil && i.Call.Op == c.recorded && !i.Underway && !sent(i.Call) {
+						waiting[i.Call.ID] = true
+					}
+				}
+				b.ok(b.r.Cancel(b.ctx(), id, ""))
+			}
+			runs.Wait()
+			for _, call := range b.cloud.Calls() {
+				if waiting[call.CallID] && call.Start.After(at) {
+					t.Errorf("%s after the cancel: %s %v", call.Start.Sub(at), call.Op, call.Targets)
+				}
+			}
+		})
+	}
 }
