@@ -121,7 +121,7 @@ func TestN2_UnknownOutcomeIsNotRunAgain(t *testing.T) {
 // An answer that says "nothing has happened" says so of its own sending: an earlier one may have had its effect.
 func TestN2_RefusedResendingForgetsNothing(t *testing.T) {
 	for _, op := range []string{"EnterStandby", "ExitStandby", "Update"} {
-		for _, refusal := range []error{provider.ErrPermission, provider.ErrThrottled, provider.ErrBusy} {
+		for _, refusal := range []error{provider.ErrPermission, provider.ErrThrottled, provider.ErrBusy, provider.ErrInvalid} {
 			t.Run(fmt.Sprintf("%s/%s", op, refusal), func(t *testing.T) {
 				n := 1
 				if op == "Update" {

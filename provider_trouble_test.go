@@ -248,9 +248,9 @@ func TestN6_RefusedLook(t *testing.T) {
 			return out, err
 		}}, ru.Config{})
 		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Timeouts.Update = time.Minute }))
-		task := b.runFor(id, 2*time.Minute)
-		if task.Status == ru.StatusRunning {
-			t.Errorf("after 2 minutes, with %d calls of Update: %s", b.calls("Update"), task.Explain().Text(ru.English))
+		task := b.runFor(id, 3*time.Minute)
+		if task.Status != ru.StatusSucceeded { // each is asked for alone
+			t.Errorf("after 3 minutes, with %d calls of Update: %s", b.calls("Update"), task.Explain().Text(ru.English))
 		}
 	})
 }
@@ -326,5 +326,68 @@ func TestS16_SharedLooksGoOn(t *testing.T) {
 		if late := b.effectTime("ExitStandby", "i-0001").Sub(began) - long; late > 20*time.Second {
 			t.Errorf("the end of a script of %s was seen %s late", long, late)
 		}
+	})
+}
+
+// What a provider says about an instance that it was not asked about is not heard.
+func TestN6_AnswerAboutAStranger(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 2)
+		b.twist(twisted{update: func(_ context.Context, _ []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			return append(out, provider.Progress{InstanceID: "i-stranger", State: json.RawMessage(`{"a":1}`)}), err
+		}}, ru.Config{})
+		task := b.runTo(b.create(scriptSpec(2)), ru.StatusSucceeded)
+		diff(t, "statuses", map[string]string{"i-0001": "succeeded", "i-0002": "succeeded"}, statuses(task))
+	})
+}
+
+// No call carries more instances than the provider's limits say.
+func TestS16_LimitsOfTheProvider(t *testing.T) {
+	for limit, want := range map[int]int{0: 6, 2: 2} {
+		bubbled(t, fmt.Sprint(limit), func(t *testing.T) {
+			b := demoBed(t, 6)
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, idRange(1, 6)...) })
+			most := map[string]int{}
+			b.twist(twisted{limits: &provider.Limits{Instances: limit, Standby: limit, Protection: limit, Start: limit, Update: limit}}, ru.Config{})
+			b.runTo(b.create(scriptSpec(1, everything, func(s *ru.Spec) { s.Targets.IncludeProtected = true })), ru.StatusSucceeded)
+			for _, c := range b.cloud.Calls() {
+				switch c.Op {
+				case "Instances", "EnterStandby", "ExitStandby", "SetProtection", "Update":
+					most[c.Op] = max(most[c.Op], len(c.Targets))
+				}
+			}
+			diff(t, "most instances in a call", map[string]int{"Instances": want, "EnterStandby": want, "ExitStandby": want, "SetProtection": want, "Update": want}, most)
+		})
+	}
+}
+
+// A provider whose calls have no limit can still set one for the next.
+func TestS16_LimitOfTheNextCall(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		b.twist(twisted{limits: &provider.Limits{}, update: func(_ context.Context, ts []provider.Target, out []provider.Progress, err error) ([]provider.Progress, error) {
+			if ts[0].CallID != "" && len(ts) > 2 {
+				t.Errorf("%d instances in a call", len(ts))
+			}
+			for n := range out {
+				out[n].MaxTargets = 2
+			}
+			return out, err
+		}}, ru.Config{})
+		b.runTo(b.create(scriptSpec(1, everything)), ru.StatusSucceeded)
+	})
+}
+
+// A protection that could not be lifted is not one that was.
+func TestS2_S26_ProtectionThatWasNotLifted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		b.cloud.Inject(fake.Fault{Op: "SetProtection", Err: provider.ErrInvalid})
+		id := b.create(scriptSpec(3, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		task := b.runTo(id, ru.StatusFailurePaused)
+		diff(t, "lifted", false, rowOf(task, "i-0001").Lifted)
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
+		diff(t, "leftovers", []string(nil), leftovers(b.run(id)))
 	})
 }

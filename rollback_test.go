@@ -194,7 +194,7 @@ func TestS31_StateBeforeTheFirstChange(t *testing.T) {
 			ImageID: "img-special", Lifecycle: provider.Protected, Power: provider.Running, KeyPair: "key-own", UserData: "b3du",
 			Disk: &provider.Disk{ID: got.Disk.ID, SizeGiB: 80, Encrypted: true, KMSKeyID: "kms-1"},
 		}, *got)
-		back := b.rollback(id, ru.RollbackSpec{ToBefore: true})
+		back := b.rollback(id, ru.RollbackSpec{ToBefore: true, Batches: ru.InBatches(1), MinInService: -1}) // together, and still each to its own
 		b.runTo(back, ru.StatusSucceeded)
 		diff(t, "image of i-0001", fake.DemoOldImage, b.instance("i-0001").ImageID)
 		diff(t, "image of i-0002", "img-special", b.instance("i-0002").ImageID)
