@@ -312,8 +312,42 @@ func TestS25_RestoreSaysWhatItCouldNotPutBack(t *testing.T) {
 		b.runTo(id, ru.StatusBatchPaused)
 		b.cloud.Inject(fake.Fault{Op: "SetConfigurationImage", Err: provider.ErrInvalid})
 		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverImage}}))
-		if text := b.run(id).Restore.Error; !strings.HasPrefix(text, "configuration image: ") {
+		if text := b.run(id).Restore.Error; !strings.HasPrefix(text, "configuration image: ") || !strings.Contains(text, "invalid request") {
 			t.Errorf("error of the restore: %q", text)
 		}
+		b.cloud.ClearFaults()
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{Kinds: []ru.LeftoverKind{ru.LeftoverImage}}))
+		diff(t, "error of a restore that works", "", b.run(id).Restore.Error)
+		diff(t, "configurations", map[string]string{activeConfiguration: fake.DemoOldImage, otherConfiguration: "img-v0"}, b.configurations())
 	})
+}
+
+// A configuration that is gone does not keep a task from its end, nor a restore.
+func TestS18_ConfigurationIsGone(t *testing.T) {
+	for name, test := range map[string]struct {
+		op    string
+		spec  ru.Spec
+		pause bool
+	}{
+		"read after success":         {"Configuration", imageSpec(2), false},
+		"set after success":          {"SetConfigurationImage", imageSpec(2), false},
+		"read after the first batch": {"Configuration", imageSpec(2, earlyImage, pausing(ru.PauseFirstBatch)), true},
+	} {
+		bubbled(t, name, func(t *testing.T) {
+			b := configuredBed(t, fake.GroupSpec{})
+			id := b.create(test.spec)
+			b.cloud.Inject(fake.Fault{Op: test.op, Err: provider.ErrNotFound})
+			if test.pause {
+				b.runTo(id, ru.StatusBatchPaused)
+				b.ok(b.r.Continue(b.ctx(), id))
+			}
+			task := b.runTo(id, ru.StatusSucceeded)
+			diff(t, "leftovers", []string(nil), leftovers(task))
+			found := false
+			for _, e := range b.events(id, ru.EventImage) {
+				found = found || strings.Contains(e.Text, "the scaling configuration was not found")
+			}
+			diff(t, "an event says so", true, found)
+		})
+	}
 }

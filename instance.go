@@ -200,7 +200,7 @@ func (p *grouping) add(i *Instance) {
 	switch {
 	case !t.nextAt.After(m.now):
 		have.rows = append(have.rows, i)
-	case !b.act && t.nextAt.Sub(m.now) <= together:
+	case !b.act:
 		have.soon = append(have.soon, i)
 		m.wake(t.nextAt)
 	default:

@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -140,6 +141,23 @@ func TestS34_ACommandWithARequestIDIsDoneOnce(t *testing.T) {
 		b.ok(b.r.Continue(b.ctx(), id, "req-2"))
 		b.runTo(id, ru.StatusSucceeded)
 		b.ok(b.r.Continue(b.ctx(), id, "req-2")) // even where the command would be illegal by now
+	})
+}
+
+// A task remembers the newest request IDs, and only so many.
+func TestS34_RequestIDsAreForgotten(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		id := b.create(imageSpec(3, pausing(ru.PauseEveryBatch)))
+		b.runTo(id, ru.StatusBatchPaused)
+		b.ok(b.r.Continue(b.ctx(), id))
+		request := func(n int) ru.RequestID { return ru.RequestID(fmt.Sprint("pause-", n)) }
+		for n := range 130 {
+			b.ok(b.r.Pause(b.ctx(), id, "", request(n)))
+		}
+		diff(t, "remembered", 128, len(b.task(id).Requests))
+		wantError(t, b.r.Cancel(b.ctx(), id, "", request(2)), ru.ErrRequestMismatch)
+		b.ok(b.r.Cancel(b.ctx(), id, "", request(1))) // for the task it is a new one
 	})
 }
 
