@@ -360,3 +360,28 @@ func TestS23_N6_DecisionHasADeadlineOfItsOwn(t *testing.T) {
 		diff(t, "how it ended", "failed (canceled)", shown(rowOf(wait(), "i-0001")))
 	})
 }
+
+// An instance that fails on its way to a safe end gets the status that was decided for it, and nobody is asked again.
+func TestS23_FailureAfterTheDecision(t *testing.T) {
+	for want, decide := range map[string]func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error{
+		"succeeded (skipped)": func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error { return b.r.Skip },
+		"failed (canceled)":   func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error { return b.r.CancelInstances },
+	} {
+		bubbled(t, want, func(t *testing.T) {
+			asked := 0
+			b := hookBed(t, 4, ru.Hooks{Failed: func(context.Context, ru.Summary, ru.InstanceFailure) (ru.Decision, error) {
+				asked++
+				return "", nil
+			}})
+			b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1, FailStarts: 1000})
+			id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Update = 10 * time.Minute }))
+			wait := b.start(id)
+			b.until(id, "its disk is being replaced", func(*ru.Task) bool { return b.cloud.CountEffects("ReplaceSystemDisk", "i-0001") > 0 })
+			b.ok(decide(b)(b.ctx(), id, []string{"i-0001"}))
+			row := rowOf(wait(), "i-0001")
+			diff(t, "status", want, shown(row))
+			diff(t, "its error is kept", true, row.Error != nil)
+			diff(t, "times asked", 0, asked)
+		})
+	}
+}

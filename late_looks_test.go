@@ -187,3 +187,17 @@ func TestS15_LateStandbyAfterATakeover(t *testing.T) {
 		diff(t, "foreign changes", 0, len(b.events(id, ru.EventForeignChange)))
 	})
 }
+
+// Once the update of an instance has begun it is not looked at again before each of its steps; and each step is one call.
+func TestS16_NoLookBetweenTheSteps(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{Steps: fake.Steps{Stop: time.Minute, Replace: 4 * time.Minute, Start: time.Minute}}, 2), ru.Config{})
+		id := b.create(imageSpec(2))
+		wait := b.start(id)
+		b.until(id, "it is being stopped", func(*ru.Task) bool { return b.cloud.CountEffects("StopInstances", "i-0001") > 0 })
+		b.cloud.ClearLog()
+		b.until(id, "it is updated", func(t *ru.Task) bool { return rowOf(t, "i-0001").Outcome != "" })
+		diff(t, "looks at the instance", 0, b.calls("Instances"))
+		diff(t, "calls that act: enter, stop, replace, start, exit", 5, rowOf(wait(), "i-0001").Calls)
+	})
+}
