@@ -365,7 +365,9 @@ func TestS23_N6_DecisionHasADeadlineOfItsOwn(t *testing.T) {
 func TestS23_FailureAfterTheDecision(t *testing.T) {
 	for want, decide := range map[string]func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error{
 		"succeeded (skipped)": func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error { return b.r.Skip },
-		"failed (canceled)":   func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error { return b.r.CancelInstances },
+		"failed (canceled)": func(b *bed) func(context.Context, string, []string, ...ru.RequestID) error {
+			return b.r.CancelInstances
+		},
 	} {
 		bubbled(t, want, func(t *testing.T) {
 			asked := 0

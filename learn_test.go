@@ -1,0 +1,217 @@
+package rollingupgrade
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rollingupgrade/rollingupgrade/provider"
+)
+
+// learner returns a machine whose first batch has n instances at work in a phase that began so long ago.
+func learner(n int, phase string, ago time.Duration) *machine {
+	t := &Task{Head: Head{Status: StatusRunning, Batch: 1, Sizes: []int{n}}}
+	for k := range n {
+		t.Instances = append(t.Instances, Instance{ID: fmt.Sprintf("i-%04d", k), Pos: k, Batch: 1, Status: InstanceRunning, Step: Updating, Attempt: 1, AttemptSince: zeroHour.Add(-ago)})
+	}
+	m := newMachine(t, env{limits: provider.Limits{Update: 100}, poll: 2 * time.Minute}, zeroHour)
+	for k := range n {
+		m.mem[k].phase, m.mem[k].since, m.mem[k].shares = phase, zeroHour.Add(-ago), true
+	}
+	return m
+}
+
+func TestS16_LearntTimes(t *testing.T) {
+	m := learner(1, "", 0)
+	i, at := &m.t.Instances[0], zeroHour
+	for n, c := range []struct {
+		takes, not time.Duration
+		want       PhaseTime
+	}{
+		{10 * time.Second, 0, PhaseTime{N: 1, Min: 10 * time.Second, Mean: 10 * time.Second}},
+		{9 * time.Second, 8 * time.Second, PhaseTime{N: 2, Min: 9 * time.Second, Mean: 9500 * time.Millisecond, Not: 8 * time.Second}},
+		{20 * time.Second, 19 * time.Second, PhaseTime{N: 3, Min: 9 * time.Second, Mean: 13 * time.Second, Not: 8 * time.Second}},
+		{9 * time.Second, 8500 * time.Millisecond, PhaseTime{N: 4, Min: 9 * time.Second, Mean: 12 * time.Second, Not: 8 * time.Second}},
+		{8 * time.Second, 0, PhaseTime{N: 5, Min: 8 * time.Second, Mean: 11200 * time.Millisecond, Not: 7200 * time.Millisecond}}, // faster than what was thought to be too early
+		{5200 * time.Millisecond, 6 * time.Second, PhaseTime{N: 6, Min: 5200 * time.Millisecond, Mean: 10200 * time.Millisecond, Not: 5200 * time.Millisecond}},
+	} {
+		m.learn(i, "stopping", at)
+		m.mem[0].not = c.not
+		at = at.Add(c.takes)
+		m.learn(i, "", at)
+		if d := cmp.Diff(c.want, m.t.Learned["stopping"]); d != "" {
+			t.Errorf("after %d: %s", n+1, d)
+		}
+	}
+	if !m.dirtyHead {
+		t.Error("what was learnt is not saved")
+	}
+	m.learn(i, "starting", at)
+	m.mem[0].guessed = true
+	m.learn(i, "", at.Add(time.Minute))
+	if l, ok := m.t.Learned["starting"]; ok {
+		t.Errorf("a guess was learnt: %+v", l)
+	}
+}
+
+func TestS16_TimesThatVary(t *testing.T) {
+	for _, c := range []struct {
+		n         int
+		min, mean time.Duration
+		want      bool
+	}{
+		{4, 10 * time.Second, 20 * time.Second, false},
+		{5, 10 * time.Second, 13 * time.Second, false},
+		{5, 10 * time.Second, 13*time.Second + 1, true},
+		{50, 10 * time.Second, 12 * time.Second, false},
+	} {
+		if got := (PhaseTime{N: c.n, Min: c.min, Mean: c.mean}).broad(); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+func TestS16_FirstLookWhereAllTakeTheSame(t *testing.T) {
+	known := 10*time.Second + 60*time.Millisecond + 20*time.Millisecond
+	for _, c := range []struct{ min, not, waited, want time.Duration }{
+		{10 * time.Second, 6 * time.Second, 0, 8 * time.Second},
+		{10 * time.Second, 6 * time.Second, 7 * time.Second, 8 * time.Second},
+		{10 * time.Second, 6 * time.Second, 8 * time.Second, known},
+		{10 * time.Second, 9700 * time.Millisecond, 0, 9850 * time.Millisecond},
+		{10 * time.Second, 9800 * time.Millisecond, 0, known}, // as well known as it needs to be
+		{100 * time.Second, 98900 * time.Millisecond, 0, 99450 * time.Millisecond},
+		{100 * time.Second, 99 * time.Second, 0, 100*time.Second + 60*time.Millisecond + 200*time.Millisecond},
+	} {
+		if got := (PhaseTime{N: 9, Min: c.min, Not: c.not, Mean: c.min}).first(c.waited); got != c.want {
+			t.Errorf("least %s, not after %s, waited %s: first look after %s, want %s", c.min, c.not, c.waited, got, c.want)
+		}
+	}
+}
+
+func TestS16_NextLookAfterAnAnswer(t *testing.T) {
+	narrow := func(low, high time.Duration) map[string]PhaseTime {
+		return map[string]PhaseTime{"starting": {N: 5, Min: high, Mean: high, Not: low}}
+	}
+	for _, c := range []struct {
+		name     string
+		learned  map[string]PhaseTime
+		waited   time.Duration
+		progress provider.Progress
+		next     time.Duration // from now
+		shares   bool
+		not      time.Duration // as learnt
+	}{
+		{name: "it acts", waited: time.Second, progress: provider.Progress{Act: true}},
+		{name: "nothing known", waited: time.Second, next: 2 * time.Minute, shares: true},
+		{name: "too few known", learned: map[string]PhaseTime{"starting": {N: 4, Min: 40 * time.Second, Mean: 40 * time.Second}}, waited: time.Second, next: 2 * time.Minute, shares: true},
+		{name: "they vary", learned: map[string]PhaseTime{"starting": {N: 5, Min: 40 * time.Second, Mean: 80 * time.Second}}, waited: time.Second, next: 2 * time.Minute, shares: true},
+		{name: "longer than the least", learned: narrow(30*time.Second, 40*time.Second), waited: 40 * time.Second, next: 2 * time.Minute, shares: true, not: 30 * time.Second},
+		{name: "half way", learned: narrow(30*time.Second, 40*time.Second), waited: 10 * time.Second, next: 25 * time.Second, not: 30 * time.Second},
+		{name: "a look that was too early", learned: narrow(30*time.Second, 40*time.Second), waited: 36 * time.Second, next: 2 * time.Second, not: 36 * time.Second},
+		{name: "not at once", learned: narrow(39900*time.Millisecond, 40*time.Second), waited: 39990 * time.Millisecond, progress: provider.Progress{Wait: time.Second}, next: 250 * time.Millisecond, not: 39990 * time.Millisecond},
+		{name: "sooner if the provider says so", learned: narrow(39900*time.Millisecond, 40*time.Second), waited: 39990 * time.Millisecond, progress: provider.Progress{Wait: 100 * time.Millisecond}, next: 150 * time.Millisecond, not: 39990 * time.Millisecond},
+		{name: "not for ever", learned: narrow(0, time.Hour), waited: time.Second, next: 2 * time.Minute, not: time.Second},
+	} {
+		m := learner(1, "starting", c.waited)
+		m.t.Learned = c.learned
+		m.mem[0].shares, m.shared = false, true
+		c.progress.Phase = "starting"
+		m.scheduleLook(&m.t.Instances[0], &c.progress, &call{op: opUpdate, at: zeroHour})
+		k := m.mem[0]
+		if got := k.nextAt.Sub(zeroHour); got != c.next {
+			t.Errorf("%s: next look after %s, want %s", c.name, got, c.next)
+		}
+		if k.shares != c.shares || m.shared == c.shares {
+			t.Errorf("%s: shares looks: %v, planned: %v", c.name, k.shares, m.shared)
+		}
+		if not := m.t.Learned["starting"].Not; not != c.not {
+			t.Errorf("%s: known not to be over after %s, want %s", c.name, not, c.not)
+		}
+	}
+}
+
+// After a take-over the beginning of a phase is what the record says; where that is a guess, nothing is learnt from it.
+func TestS16_PhaseThatAnotherProcessSawBegin(t *testing.T) {
+	for _, acted := range []time.Time{{}, zeroHour.Add(-30 * time.Second)} {
+		m := learner(1, "", 0)
+		i := &m.t.Instances[0]
+		i.StepSince, i.ActedAt = zeroHour.Add(-time.Minute), acted
+		m.scheduleLook(i, &provider.Progress{Phase: "starting"}, &call{op: opUpdate, at: zeroHour})
+		want := acted
+		if acted.IsZero() {
+			want = i.StepSince
+		}
+		if k := m.mem[0]; !k.since.Equal(want) || k.guessed != acted.IsZero() || k.not != zeroHour.Sub(want) {
+			t.Errorf("acted at %s: since %s, guessed %v, not over after %s", acted, k.since, k.guessed, k.not)
+		}
+	}
+}
+
+func TestS16_SharedLooks(t *testing.T) {
+	broad := map[string]PhaseTime{"p": {N: 100, Min: 10 * time.Second, Mean: time.Minute}}
+	only := func(m *machine) { // all but one have gone on
+		for n := 1; n < len(m.t.Instances); n++ {
+			m.t.Instances[n].Status = InstanceSucceeded
+		}
+		m.reindex()
+		m.mem[0].phase, m.mem[0].since, m.mem[0].shares = "p", m.t.Instances[0].AttemptSince, true
+	}
+	for _, c := range []struct {
+		name    string
+		n       int
+		waited  time.Duration
+		learned map[string]PhaseTime
+		change  func(m *machine)
+		want    time.Duration
+	}{
+		// What is lost until a look after d seconds, summed up: n/residual * d²/2/own. It is worth 0.46, less in small batches.
+		{name: "many", n: 100, waited: 20 * time.Second, learned: broad, want: 4699 * time.Millisecond},
+		{name: "half as many", n: 50, waited: 20 * time.Second, learned: broad, want: 4235 * time.Millisecond},
+		{name: "more calls", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.env.limits.Update = 30 }, want: 9398 * time.Millisecond},
+		{name: "no limit", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.env.limits.Update = 0 }, want: 4699 * time.Millisecond},
+		{name: "before the least", n: 100, waited: 4 * time.Second, learned: broad, want: 11560 * time.Millisecond},
+		{name: "long after the mean", n: 100, waited: 200 * time.Second, learned: broad, want: 12133 * time.Millisecond},
+		{name: "the last one", n: 100, waited: 20 * time.Second, learned: broad, change: only, want: 3 * time.Second},
+		{
+			name: "the last one of a longer update", n: 100, waited: 20 * time.Second, change: only, want: 6 * time.Second,
+			learned: map[string]PhaseTime{"p": broad["p"], "q": broad["p"], "r": broad["p"], "s": broad["p"]},
+		},
+		{name: "nothing known", n: 100, waited: 100 * time.Second, change: only, want: 5 * time.Second},
+		{name: "not without rest", n: 100, waited: 10 * time.Second, want: time.Second},
+		{name: "others took so long", n: 100, waited: 100 * time.Second, learned: map[string]PhaseTime{"p": {N: 2, Min: 102 * time.Second, Mean: 103 * time.Second}}, change: only, want: 2060 * time.Millisecond},
+		{name: "others took less", n: 100, waited: 100 * time.Second, learned: map[string]PhaseTime{"p": {N: 2, Min: 99 * time.Second, Mean: 99 * time.Second}}, change: only, want: 5 * time.Second},
+		{name: "as the provider says", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.mem[7].notBefore = zeroHour.Add(20 * time.Second) }, want: 20 * time.Second},
+		{name: "not longer than asked", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.env.poll = 2 * time.Second }, want: 2 * time.Second},
+	} {
+		m := learner(c.n, "p", c.waited)
+		m.t.Learned = c.learned
+		if c.change != nil {
+			c.change(m)
+		}
+		m.shareLooks(m.batch(1))
+		got := m.mem[0].nextAt.Sub(zeroHour)
+		if d := got - c.want; d < -60*time.Millisecond || d > 60*time.Millisecond {
+			t.Errorf("%s: looks after %s, want %s", c.name, got, c.want)
+		}
+		if !m.shared || m.due[0] != zeroHour.Add(got).UnixNano() {
+			t.Errorf("%s: planned: %v, due at %d", c.name, m.shared, m.due[0])
+		}
+	}
+}
+
+// While a call about one of them is under way nothing is planned: with its answer more is known.
+func TestS16_SharedLooksWaitForAnswers(t *testing.T) {
+	m := learner(3, "p", time.Minute)
+	m.mem[1].busy = true
+	m.shareLooks(m.batch(1))
+	if m.shared || !m.mem[0].nextAt.IsZero() {
+		t.Errorf("planned: %v, for %s", m.shared, m.mem[0].nextAt)
+	}
+	m.mem[1].busy, m.mem[1].shares = false, false
+	m.shareLooks(m.batch(1))
+	if !m.shared || m.mem[0].nextAt.IsZero() || !m.mem[1].nextAt.IsZero() || m.mem[0].nextAt != m.mem[2].nextAt {
+		t.Errorf("planned: %v, for %s, %s and %s", m.shared, m.mem[0].nextAt, m.mem[1].nextAt, m.mem[2].nextAt)
+	}
+}
