@@ -201,3 +201,29 @@ func TestS21_OperatorPauseAfterALimit(t *testing.T) {
 		diff(t, "commands", 1, len(b.events(task.ID, ru.EventCommand)))
 	})
 }
+
+// What a task says about its pause is gone when it goes on.
+func TestS21_S32_PauseIsOver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(2, pausing(ru.PauseEveryBatch), func(s *ru.Spec) {
+			s.Pause.Limit, s.Failure.Limit = time.Hour, time.Hour
+			s.Pause.OnLimit, s.Failure.OnLimit = ru.OnLimitCancel, ru.OnLimitCancel
+		}))
+		for _, c := range []struct {
+			status ru.Status
+			goOn   func() error
+		}{
+			{ru.StatusFailurePaused, func() error { return b.r.Retry(b.ctx(), id, []string{"i-0001"}) }},
+			{ru.StatusBatchPaused, func() error { return b.r.Continue(b.ctx(), id) }},
+		} {
+			task := b.runTo(id, c.status)
+			diff(t, "pause and its limit", []bool{true, true}, []bool{task.Pause != nil, !task.WakeAt.IsZero()})
+			b.ok(c.goOn())
+			task = b.task(id)
+			b.wantStatus(task, ru.StatusRunning)
+			diff(t, "pause and its limit afterwards", []bool{false, false}, []bool{task.Pause != nil, !task.WakeAt.IsZero()})
+		}
+	})
+}
