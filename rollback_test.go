@@ -390,3 +390,60 @@ func TestS25_S30_CancelWhileATakenOverOneGoesBack(t *testing.T) {
 		}
 	})
 }
+
+// An instance that this or an earlier task put in Standby and whose update was never begun is as it was: a later task knows that.
+func TestS30_NeverBegunIsKnown(t *testing.T) {
+	bubbled(t, "a rollback puts it back", func(t *testing.T) {
+		b := demoBed(t, 3)
+		id := b.create(imageSpec(3))
+		b.cloud.Inject(fake.Fault{Op: "EnterStandby", Target: "i-0002", Lost: true})
+		row := rowOf(b.runTo(id, ru.StatusFailurePaused), "i-0002")
+		if row.Call == nil || row.Begun {
+			t.Fatalf("nobody should know whether it is in Standby: %+v", row)
+		}
+		b.cloud.ClearFaults()
+		back := b.rollback(id, ru.RollbackSpec{})
+		diff(t, "begun", false, rowOf(b.task(back), "i-0002").Begun)
+		b.runTo(back, ru.StatusSucceeded)
+		diff(t, "in service", idRange(1, 3), b.inState(provider.InService))
+		diff(t, "stopped", 0, b.cloud.CountEffects("StopInstances", "i-0002"))
+	})
+	bubbled(t, "an upgrade without it keeps it in mind", func(t *testing.T) {
+		b := demoBed(t, 3)
+		id := b.create(imageSpec(3, drain(10*time.Minute)))
+		wait := b.start(id)
+		b.untilStep(id, "i-0001", ru.Draining)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		wait()
+		next := b.create(imageSpec(2, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-0001"} }))
+		row := rowOf(b.task(next), "i-0001")
+		diff(t, "status, begun and in Standby", []any{ru.InstanceLeftover, false, true}, []any{row.Status, row.Begun, row.InStandby})
+	})
+}
+
+// What an earlier task left and is gone is not counted among the instances of the task; what it works on is.
+func TestS19_S26_GoneOfAnEarlierTask(t *testing.T) {
+	for scope, want := range map[ru.RollbackScope]ru.Progress{
+		ru.ScopeCompleted: {Total: 1, Succeeded: 1},
+		ru.ScopeAttempted: {Total: 2, Succeeded: 1, Gone: 1},
+	} {
+		bubbled(t, string(scope), func(t *testing.T) {
+			b := demoBed(t, 4)
+			scriptsFail(b, 1, "i-0002")
+			id := b.create(scriptSpec(4))
+			b.runTo(id, ru.StatusFailurePaused)
+			back := b.rollback(id, ru.RollbackSpec{Scope: scope})
+			if scope == ru.ScopeCompleted {
+				b.cloud.Now(func(w *fake.World) { w.Release("i-0002") })
+			}
+			wait := b.start(back)
+			if scope == ru.ScopeAttempted {
+				b.until(back, "the plan is final", func(t *ru.Task) bool { return len(t.Sizes) > 0 })
+				b.cloud.Now(func(w *fake.World) { w.Release("i-0002") })
+			}
+			task := wait()
+			diff(t, "progress", want, task.Progress)
+			diff(t, "status", ru.InstanceGone, rowOf(task, "i-0002").Status)
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package rollingupgrade_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -255,4 +256,53 @@ func TestS5_TroubleWhilePreparing(t *testing.T) {
 			b.endedUntouched(b.run(id), provider.ErrPermission.Error())
 		})
 	}
+}
+
+// A task that takes over suspended processes of an earlier one and finds that it cannot begin leaves none suspended.
+func TestS5_S26_TakenOverProcessesAreResumed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(4))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		diff(t, "suspended", 5, len(b.suspended()))
+		next := b.create(scriptSpec(2))
+		b.cloud.Now(func(w *fake.World) { w.SetGroupState(fake.DemoGroup, provider.GroupInactive, false) })
+		b.runTo(next, ru.StatusFailed)
+		diff(t, "suspended", []provider.Process(nil), b.suspended())
+	})
+}
+
+// stateless is a provider that does not know in which state a group is.
+type stateless struct{ fake.Face }
+
+func (c stateless) Group(ctx context.Context, id string) (provider.Group, error) {
+	g, err := c.Face.Group(ctx, id)
+	g.State = ""
+	return g, err
+}
+
+func TestS5_GroupOfUnknownState(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.use(func(f fake.Face) provider.Provider { return stateless{f} }, ru.Config{})
+		b.runTo(b.create(scriptSpec(2)), ru.StatusSucceeded)
+	})
+}
+
+// While an activity is in progress the group is looked at now and then.
+func TestS5_N6_ActivityIsWaitedForWithRests(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.Now(func(w *fake.World) { w.StartActivity(fake.DemoGroup, 9*time.Minute, 0, 0) })
+		id := b.create(scriptSpec(2))
+		b.cloud.ClearLog()
+		wait := b.start(id)
+		b.until(id, "the plan is final", func(t *ru.Task) bool { return len(t.Sizes) > 0 })
+		if n := b.calls("Group"); n < 50 || n > 150 {
+			t.Errorf("%d looks at the group in 9 minutes", n)
+		}
+		wait()
+	})
 }
