@@ -311,3 +311,90 @@ func TestS25_NothingNewStartsAfterACancel(t *testing.T) {
 		})
 	}
 }
+
+// A call about the group that is in flight at a cancel is brought to its end, and what it did is known.
+func TestS25_N2_CancelDuringAGroupCall(t *testing.T) {
+	all := func(kind string, more ...string) (lines []string) {
+		for _, p := range provider.Processes() {
+			lines = append(lines, kind+" "+string(p))
+		}
+		return append(more, lines...)
+	}
+	for _, c := range []struct {
+		op, outcome string
+		fault       fake.Fault
+		want        []string // leftovers
+		done        bool     // the image
+		suspended   int
+	}{
+		{op: "SuspendProcesses", outcome: "done", want: all("process"), suspended: 5},
+		{op: "SuspendProcesses", outcome: "tried again", fault: fake.Fault{Nth: 1, Err: provider.ErrTransient}, want: all("process"), suspended: 5},
+		{op: "SuspendProcesses", outcome: "answer lost", fault: fake.Fault{Nth: 1, Lost: true}, want: all("process"), suspended: 5},
+		{op: "SuspendProcesses", outcome: "group gone", fault: fake.Fault{Err: provider.ErrNotFound}},
+		{op: "SuspendProcesses", outcome: "refused", fault: fake.Fault{Err: provider.ErrInvalid}, want: all("process")},
+		{op: "ResumeProcesses", outcome: "done", want: []string{"image asc-asg-demo"}, done: true},
+		{op: "ResumeProcesses", outcome: "tried again", fault: fake.Fault{Nth: 1, Err: provider.ErrTransient}, want: []string{"image asc-asg-demo"}, done: true},
+		{op: "ResumeProcesses", outcome: "group gone", fault: fake.Fault{Err: provider.ErrNotFound}, want: []string{"image asc-asg-demo"}, done: true, suspended: 5},
+		{op: "ResumeProcesses", outcome: "refused", fault: fake.Fault{Err: provider.ErrInvalid}, want: all("process", "image asc-asg-demo"), done: true, suspended: 5},
+		{op: "SetConfigurationImage", outcome: "done", want: all("process", "image asc-asg-demo"), done: true, suspended: 5},
+		{op: "SetConfigurationImage", outcome: "tried again", fault: fake.Fault{Nth: 1, Err: provider.ErrTransient}, want: all("process", "image asc-asg-demo"), done: true, suspended: 5},
+		{op: "SetConfigurationImage", outcome: "configuration gone", fault: fake.Fault{Err: provider.ErrNotFound}, want: all("process", "image asc-asg-demo"), suspended: 5},
+		{op: "SetConfigurationImage", outcome: "refused", fault: fake.Fault{Err: provider.ErrInvalid}, want: all("process", "image asc-asg-demo"), suspended: 5},
+	} {
+		bubbled(t, c.op+" "+c.outcome, func(t *testing.T) {
+			b := configuredBed(t, fake.GroupSpec{})
+			c.fault.Op, c.fault.Delay = c.op, 20*time.Second
+			b.cloud.Inject(c.fault)
+			id := b.create(imageSpec(2))
+			wait := b.start(id)
+			b.until(id, "the call is in flight", func(t *ru.Task) bool { return t.Ledger.Call != nil && t.Ledger.Call.Op == c.op })
+			time.Sleep(time.Second)
+			b.ok(b.r.Cancel(b.ctx(), id, ""))
+			task := wait()
+			b.wantStatus(task, ru.StatusCanceled)
+			diff(t, "leftovers", c.want, leftovers(task))
+			diff(t, "suspended", c.suspended, len(b.suspended()))
+			diff(t, "image is set", c.done, task.Ledger.Image != nil && task.Ledger.Image.Done)
+			if task.Ledger.Call != nil {
+				t.Errorf("a call is open: %+v", task.Ledger.Call)
+			}
+			if n := b.calls(c.op); n > 2 {
+				t.Errorf("%d calls", n)
+			}
+		})
+	}
+}
+
+// A rollback that is canceled while it puts the configuration's old image back leaves nothing of that.
+func TestS25_S31_CancelWhileTheImageGoesBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := configuredBed(t, fake.GroupSpec{})
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusSucceeded)
+		back := b.rollback(id, ru.RollbackSpec{})
+		b.cloud.Inject(fake.Fault{Op: "SetConfigurationImage", Delay: 20 * time.Second})
+		wait := b.start(back)
+		b.until(back, "the image goes back", func(t *ru.Task) bool { return t.Ledger.Call != nil && t.Ledger.Call.Op == "SetConfigurationImage" })
+		b.ok(b.r.Cancel(b.ctx(), back, ""))
+		task := wait()
+		diff(t, "image", fake.DemoOldImage, b.image())
+		diff(t, "image in the ledger", (*ru.ImageChange)(nil), task.Ledger.Image)
+	})
+}
+
+// The way to the safe end has a deadline of its own, which begins with the cancel.
+func TestS25_N6_CancelHasADeadlineOfItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{Steps: fake.Steps{Replace: 20 * time.Minute}}, 4), ru.Config{})
+		id := b.create(imageSpec(2, func(s *ru.Spec) { s.Timeouts.Update = 30 * time.Minute }))
+		wait := b.start(id)
+		b.until(id, "the disk is being replaced", func(*ru.Task) bool { return b.cloud.CountEffects("ReplaceSystemDisk", "i-0001") > 0 })
+		time.Sleep(10 * time.Minute)
+		at := time.Now().UTC()
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		task := b.task(id)
+		diff(t, "since", []time.Time{at, {}}, []time.Time{rowOf(task, "i-0001").StepSince, rowOf(task, "i-0004").StepSince})
+		diff(t, "its disk is replaced to the end", ru.InstanceFailed, rowOf(wait(), "i-0001").Status)
+		diff(t, "image", fake.DemoNewImage, b.instance("i-0001").ImageID)
+	})
+}

@@ -415,3 +415,31 @@ func TestS7_NothingServesAnyMore(t *testing.T) {
 		diff(t, "findings", []string(nil), findings(plan.Findings))
 	})
 }
+
+func TestS7_FindingAsText(t *testing.T) {
+	for n, want := range map[int]string{
+		0: "warning desired_capacity: it is 4", 3: "warning desired_capacity: it is 4 (i-0001, i-0002, i-0003)",
+		5: "warning desired_capacity: it is 4 (i-0001, i-0002, i-0003 and 2 more)",
+	} {
+		diff(t, "text", want, ru.Finding{Severity: ru.SeverityWarning, Code: ru.FindDesiredCapacity, Text: "it is 4", InstanceIDs: idRange(1, n)}.String())
+	}
+}
+
+// The plan says why an instance is left alone: what an earlier task left in Standby is not what the user put there.
+func TestS7_S26_WhyInStandby(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(6))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Standby, "i-0002") })
+		plan, err := b.r.Plan(b.ctx(), scriptSpec(2))
+		b.ok(err)
+		got := map[string]string{}
+		for _, e := range plan.Excluded {
+			got[e.InstanceID] = e.Reason
+		}
+		diff(t, "reasons", map[string]string{"i-0001": "is Standby, left over from task " + id, "i-0002": "is Standby"}, got)
+	})
+}
