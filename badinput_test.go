@@ -250,3 +250,51 @@ func TestS34_DelaysGrowBetweenLooks(t *testing.T) {
 		}
 	}
 }
+
+// The limits of a spec are met exactly.
+func TestS34_LimitsOfASpec(t *testing.T) {
+	const longest = int(366 * 24 * time.Hour / time.Second)
+	text := func(n int) string { return strings.Repeat("x", n) }
+	for field, c := range map[string]struct {
+		set       func(s *ru.Spec, n int)
+		good, bad []int
+	}{
+		"Spec.MaxInFlight":              {func(s *ru.Spec, n int) { s.MaxInFlight = n }, []int{0, 1_000_000}, []int{-1, 1_000_001}},
+		"Spec.Verify.Successes":         {func(s *ru.Spec, n int) { s.Verify.Successes = n }, []int{0, 1_000_000}, []int{-1, 1_000_001}},
+		"Spec.Failure.PerBatch.Percent": {func(s *ru.Spec, n int) { s.Failure.PerBatch.Percent = n }, []int{0, 100}, []int{-1, 101}},
+		"Spec.Failure.Total.Instances":  {func(s *ru.Spec, n int) { s.Failure.Total.Instances = n }, []int{0, 1_000_000}, []int{-1, 1_000_001}},
+		"Spec.Drain":                    {func(s *ru.Spec, n int) { s.Drain = time.Duration(n) * time.Second }, []int{0, longest}, []int{-1, longest + 1}},
+		"Spec.Timeouts.Batch":           {func(s *ru.Spec, n int) { s.Timeouts.Batch = time.Duration(n) * time.Second }, []int{0, longest}, []int{-1, longest + 1}},
+		"Spec.Pause.Limit": {func(s *ru.Spec, n int) {
+			s.Pause.Limit, s.Pause.OnLimit = time.Duration(n)*time.Second, ru.OnLimitCancel
+		}, []int{1, longest}, []int{-1, longest + 1}},
+		"Spec.Update.Script.Timeout":    {func(s *ru.Spec, n int) { s.Update.Script.Timeout = time.Duration(n) * time.Second }, []int{0, 10, 86400}, []int{-1, 9, 86401}},
+		"Spec.Update.Script.Content":    {func(s *ru.Spec, n int) { s.Update.Script.Content = text(n) }, []int{1, ru.MaxScript / 4 * 3}, []int{0, ru.MaxScript/4*3 + 1}},
+		"Spec.Update.Script.WorkingDir": {func(s *ru.Spec, n int) { s.Update.Script.WorkingDir = text(n) }, []int{0, 200}, []int{201}},
+		"Spec.Update.Script.User":       {func(s *ru.Spec, n int) { s.Update.Script.User = text(n) }, []int{0, 255}, []int{256}},
+		"Spec.Update.Script.Parameters": {func(s *ru.Spec, n int) {
+			s.Update.Script.Parameters = map[string]string{}
+			for k := range n {
+				s.Update.Script.Parameters[fmt.Sprint("p", k)] = "v"
+			}
+		}, []int{0, 10}, []int{11}},
+		"Spec.Update.Params":      {func(s *ru.Spec, n int) { s.Update.Params = json.RawMessage(`"` + text(n-2) + `"`) }, []int{2, 64 << 10}, []int{64<<10 + 1}},
+		"Spec.Targets.Exclude[0]": {func(s *ru.Spec, n int) { s.Targets.Exclude = []string{text(n)} }, []int{1, 256}, []int{0, 257}},
+	} {
+		validate := func(n int) error {
+			s := scriptSpec(2)
+			c.set(&s, n)
+			return s.Validate()
+		}
+		for _, n := range c.good {
+			if err := validate(n); err != nil {
+				t.Errorf("%s of %d: %v", field, n, err)
+			}
+		}
+		for _, n := range c.bad {
+			if err := validate(n); !errors.Is(err, ru.ErrInvalid) || !hasField(err, field) {
+				t.Errorf("%s of %d: %v", field, n, err)
+			}
+		}
+	}
+}

@@ -254,3 +254,24 @@ func TestS24_S34_RollbackNotOfferedForARollback(t *testing.T) {
 		diff(t, "commands", 0, len(task.Explain().Commands))
 	})
 }
+
+// A waiting task is one to work on when a hook is to be asked, or when its limit has come.
+func TestS13_Runnable(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		head ru.Head
+		want bool
+	}{
+		{"running", ru.Head{Status: ru.StatusRunning}, true},
+		{"ended", ru.Head{Status: ru.StatusSucceeded}, false},
+		{"ended, to be restored", ru.Head{Status: ru.StatusCanceled, Restore: &ru.Restore{}}, true},
+		{"waiting", ru.Head{Status: ru.StatusBatchPaused}, false},
+		{"waiting, in a pause", ru.Head{Status: ru.StatusBatchPaused, Pause: &ru.Pause{}}, false},
+		{"waiting, a hook is to be asked", ru.Head{Status: ru.StatusBatchPaused, Pause: &ru.Pause{AskHook: true}}, true},
+		{"waiting for a limit", ru.Head{Status: ru.StatusFailurePaused, WakeAt: now.Add(1)}, false},
+		{"waiting, at its limit", ru.Head{Status: ru.StatusFailurePaused, WakeAt: now}, true},
+	} {
+		diff(t, c.name, c.want, c.head.Runnable(now))
+	}
+}

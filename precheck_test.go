@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -441,5 +442,25 @@ func TestS7_S26_WhyInStandby(t *testing.T) {
 			got[e.InstanceID] = e.Reason
 		}
 		diff(t, "reasons", map[string]string{"i-0001": "is Standby, left over from task " + id, "i-0002": "is Standby"}, got)
+	})
+}
+
+// The plan says the failure policy in words.
+func TestS7_S22_BudgetsInWords(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		for want, p := range map[string]ru.FailurePolicy{
+			"every failed instance waits for a decision":                                                          {},
+			"tolerates 2 failed per batch, then waits for decisions":                                              {PerBatch: ru.Budget{Instances: 2}},
+			"tolerates 10 % failed in total, then waits for decisions":                                            {Total: ru.Budget{Percent: 10}},
+			"tolerates 10 %, at most 2 failed per batch and 1 in total, then waits for decisions":                 {PerBatch: ru.Budget{Percent: 10, Instances: 2}, Total: ru.Budget{Instances: 1}},
+			"every failed instance waits for a decision; waits at most 1h0m0s, then: " + string(ru.OnLimitCancel): {Limit: time.Hour, OnLimit: ru.OnLimitCancel},
+		} {
+			plan, err := b.r.Plan(b.ctx(), scriptSpec(2, func(s *ru.Spec) { s.Failure = p }))
+			b.ok(err)
+			if !slices.Contains(plan.Policy, want) {
+				t.Errorf("the policy is %q, want %q among it", plan.Policy, want)
+			}
+		}
 	})
 }

@@ -2,6 +2,7 @@ package rollingupgrade_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,6 +212,128 @@ func TestS25_N6_RestoreDoesNotStartWithoutRest(t *testing.T) {
 		diff(t, "leftovers", []string{"stopped i-0001", "standby i-0001"}, leftovers(task))
 		if n := b.cloud.CountEffects("StartInstances", "i-0001"); n < 5 || n > 40 {
 			t.Errorf("started %d times in 10 minutes", n)
+		}
+	})
+}
+
+// A leftover says why it is one.
+func TestS26_WhyItIsLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := newBed(t, fake.Demo(fake.Config{Steps: fake.Steps{Script: 10 * time.Minute}}, 6), ru.Config{})
+		b.cloud.SetBehavior("i-0001", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: time.Second, ExitCode: 1}}})
+		b.cloud.SetBehavior("i-0002", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: time.Second, ExitCode: 1}}})
+		b.cloud.SetBehavior("i-0003", fake.Behavior{Scripts: []fake.ScriptResult{{Takes: time.Second, ExitCode: 1}}})
+		id := b.create(scriptSpec(1, everything))
+		wait := b.start(id)
+		why := func(task *ru.Task) map[string]string {
+			all := map[string]string{}
+			for _, l := range task.Leftovers() {
+				if l.Kind == ru.LeftoverStandby {
+					all[l.InstanceID] = l.Reason
+				}
+			}
+			return all
+		}
+		b.until(id, "three have failed", func(t *ru.Task) bool { return t.Progress.Failed == 3 })
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0002"}))
+		diff(t, "while it runs", map[string]string{"i-0001": "skipped", "i-0002": "canceled", "i-0003": "failed", "i-0004": "at work", "i-0005": "at work", "i-0006": "at work"}, why(b.task(id)))
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		want := map[string]string{
+			"i-0001": "skipped", "i-0002": "canceled", "i-0003": "failed", "i-0004": "at work when the task was canceled, not updated",
+			"i-0005": "at work when the task was canceled, not updated", "i-0006": "at work when the task was canceled, not updated",
+		}
+		task := wait()
+		got := why(task)
+		for n := range got {
+			if rowOf(task, n).Mark == ru.Interrupted && rowOf(task, n).Begun { // the script was stopped; nobody knows how far it came
+				want[n] = "at work when the task was canceled, outcome unknown"
+				if o := rowOf(task, n).Outcome; o != "" {
+					want[n] = "at work when the task was canceled, " + strings.ReplaceAll(string(o), "_", " ")
+				}
+			}
+		}
+		diff(t, "after the cancel", want, got)
+	})
+}
+
+// What a task stopped is started again even if it has left the group since.
+func TestS25_N5_RestoreStartsWhatHasLeftTheGroup(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		b.cloud.SetBehavior("i-0001", fake.Behavior{FailReplaces: 1})
+		id := b.create(imageSpec(3))
+		task := b.runTo(id, ru.StatusFailurePaused)
+		diff(t, "stopped by the task", true, rowOf(task, "i-0001").Stopped)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Now(func(w *fake.World) { w.Detach("i-0001") })
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		task = b.run(id)
+		diff(t, "power", provider.Running, b.instance("i-0001").Power)
+		diff(t, "leftovers", []string(nil), leftovers(task))
+		diff(t, "error", "", task.Restore.Error)
+	})
+}
+
+// An instance of which nobody knows whether it is in Standby is put back too.
+func TestS25_N2_RestoreAfterALostEnter(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		b.cloud.Inject(fake.Fault{Op: "EnterStandby", Target: "i-0001", Lost: true})
+		id := b.create(imageSpec(3))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.cloud.ClearFaults()
+		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
+		task := b.run(id)
+		diff(t, "in service", idRange(1, 3), b.inState(provider.InService))
+		diff(t, "leftovers", []string(nil), leftovers(task))
+	})
+}
+
+// A provider that says nothing of an instance has done nothing for it: a restore asks again.
+func TestS25_N6_RestoreIsNotAnswered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(3))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.use(func(f fake.Face) provider.Provider { return &deafExit{Face: f, times: 2} }, ru.Config{})
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		diff(t, "leftovers", []string(nil), leftovers(b.run(id)))
+		diff(t, "exits", 1, b.cloud.CountEffects("ExitStandby", "i-0001"))
+	})
+}
+
+// deafExit does not hear the first calls of ExitStandby, and answers them with nothing.
+type deafExit struct {
+	fake.Face
+	times int
+}
+
+func (c *deafExit) ExitStandby(ctx context.Context, g string, targets []provider.Target) ([]provider.Progress, error) {
+	if c.times--; c.times >= 0 {
+		return nil, nil
+	}
+	return c.Face.ExitStandby(ctx, g, targets)
+}
+
+// A restore that is told to come later does so with rests that grow, and gives up at its limit.
+func TestS25_N6_RestoreIsToldToComeLater(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 3)
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(3))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Inject(fake.Fault{Op: "ExitStandby", Err: provider.ErrBusy})
+		b.ok(b.r.Restore(b.ctx(), id, ru.RestoreFilter{}))
+		row := rowOf(b.run(id), "i-0001")
+		if !strings.HasPrefix(row.Stays, "could not be put back within 10m0s: ") || !strings.HasSuffix(row.Stays, ": busy") {
+			t.Errorf("it stays because %q", row.Stays)
+		}
+		if n := b.calls("ExitStandby"); n < 5 || n > 40 {
+			t.Errorf("%d calls of ExitStandby in 10 minutes", n)
 		}
 	})
 }

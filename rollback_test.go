@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -446,4 +447,64 @@ func TestS19_S26_GoneOfAnEarlierTask(t *testing.T) {
 			diff(t, "status", ru.InstanceGone, rowOf(task, "i-0002").Status)
 		})
 	}
+}
+
+// What counts as completed is what the update came to, not how the instance was decided on.
+func TestS28_CompletedAndAttempted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 6)
+		scriptsFail(b, 1, "i-0001", "i-0002")
+		id := b.create(scriptSpec(2, func(s *ru.Spec) { s.Timeouts.Update = time.Hour }))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0001"}))
+		b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0002"}))
+		b.ok(b.r.Skip(b.ctx(), id, []string{"i-0006"})) // never begun
+		b.runTo(id, ru.StatusFailed)
+		for scope, want := range map[ru.RollbackScope][]string{
+			"":                {"i-0003", "i-0004", "i-0005"},
+			ru.ScopeAttempted: {"i-0001", "i-0002", "i-0003", "i-0004", "i-0005"},
+		} {
+			plan, err := b.r.PlanRollback(b.ctx(), id, ru.RollbackSpec{Scope: scope, Batches: ru.InBatches(1), MinInService: -1})
+			b.ok(err)
+			got := slices.Clone(plan.Batches[0].InstanceIDs)
+			slices.Sort(got)
+			diff(t, "rolled back with scope "+string(scope), want, got)
+		}
+	})
+}
+
+// An instance whose update came to its end although it was canceled was updated all the same.
+func TestS28_UpdatedAndCanceled(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		bubbled(t, fmt.Sprint("the whole task: ", whole), func(t *testing.T) {
+			b := demoBed(t, 4)
+			id := b.create(imageSpec(4))
+			wait := b.start(id)
+			b.until(id, "its disk is being replaced", func(*ru.Task) bool { return b.cloud.CountEffects("ReplaceSystemDisk", "i-0002") > 0 })
+			want := []string{"i-0001", "i-0003", "i-0004"} // a canceled one is the operator's
+			if whole {
+				b.ok(b.r.Cancel(b.ctx(), id, ""))
+				want = []string{"i-0001", "i-0002"}
+			} else {
+				b.ok(b.r.CancelInstances(b.ctx(), id, []string{"i-0002"}))
+			}
+			diff(t, "outcome", provider.Updated, rowOf(wait(), "i-0002").Outcome)
+			plan, err := b.r.PlanRollback(b.ctx(), id, ru.RollbackSpec{Batches: ru.InBatches(1), MinInService: -1})
+			b.ok(err)
+			got := slices.Clone(plan.Batches[0].InstanceIDs)
+			slices.Sort(got)
+			diff(t, "rolled back", want, got)
+		})
+	}
+}
+
+// A rollback's own spec is checked like any other.
+func TestS29_RollbackOfABadSpec(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2))
+		b.runTo(id, ru.StatusSucceeded)
+		_, err := b.r.Rollback(b.ctx(), id, ru.RollbackSpec{Pause: ru.PausePolicy{Limit: time.Hour}})
+		wantError(t, err, ru.ErrInvalid)
+	})
 }
