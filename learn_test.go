@@ -151,13 +151,16 @@ func TestS16_PhaseThatAnotherProcessSawBegin(t *testing.T) {
 
 func TestS16_SharedLooks(t *testing.T) {
 	broad := map[string]PhaseTime{"p": {N: 100, Min: 10 * time.Second, Mean: time.Minute}}
-	only := func(m *machine) { // all but one have gone on
-		for n := 1; n < len(m.t.Instances); n++ {
+	left := func(m *machine, some int) { // the others have gone on
+		for n := some; n < len(m.t.Instances); n++ {
 			m.t.Instances[n].Status = InstanceSucceeded
 		}
 		m.reindex()
-		m.mem[0].phase, m.mem[0].since, m.mem[0].shares = "p", m.t.Instances[0].AttemptSince, true
+		for n := range some {
+			m.mem[n].phase, m.mem[n].since, m.mem[n].shares = "p", m.t.Instances[n].AttemptSince, true
+		}
 	}
+	only := func(m *machine) { left(m, 1) }
 	for _, c := range []struct {
 		name    string
 		n       int
@@ -174,6 +177,7 @@ func TestS16_SharedLooks(t *testing.T) {
 		{name: "before the least", n: 100, waited: 4 * time.Second, learned: broad, want: 11560 * time.Millisecond},
 		{name: "long after the mean", n: 100, waited: 200 * time.Second, learned: broad, want: 12133 * time.Millisecond},
 		{name: "the last one", n: 100, waited: 20 * time.Second, learned: broad, change: only, want: 3 * time.Second},
+		{name: "half are left, for many calls", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { left(m, 50); m.env.limits.Update = 10 }, want: 12440 * time.Millisecond},
 		{
 			name: "the last one of a longer update", n: 100, waited: 20 * time.Second, change: only, want: 6 * time.Second,
 			learned: map[string]PhaseTime{"p": broad["p"], "q": broad["p"], "r": broad["p"], "s": broad["p"]},

@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -225,5 +226,31 @@ func TestS21_S32_PauseIsOver(t *testing.T) {
 			b.wantStatus(task, ru.StatusRunning)
 			diff(t, "pause and its limit afterwards", []bool{false, false}, []bool{task.Pause != nil, !task.WakeAt.IsZero()})
 		}
+	})
+}
+
+// A rollback that a limit asks for and that is refused leaves the task waiting for the operator, who is told why.
+func TestS21_RollbackByLimitIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		id := b.create(imageSpec(2, pausing(ru.PauseFirstBatch), func(s *ru.Spec) { s.Pause.Limit, s.Pause.OnLimit = time.Hour, ru.OnLimitRollback }))
+		ctx, stop := context.WithCancel(b.ctx())
+		served := make(chan error, 1)
+		go func() { served <- b.r.Serve(ctx) }()
+		b.until(id, "it pauses", func(t *ru.Task) bool { return t.Status == ru.StatusBatchPaused })
+		b.cloud.Now(func(w *fake.World) { w.SetRefresh(fake.DemoGroup, "refresh-1") })
+		task := b.until(id, "the limit is over", func(t *ru.Task) bool { return t.WakeAt.IsZero() })
+		b.wantStatus(task, ru.StatusBatchPaused)
+		if p := task.Pause; p == nil || !p.Until.IsZero() || p.OnLimit != "" || !strings.Contains(p.Text, "the rollback was refused") || !strings.Contains(p.Text, "refresh-1") {
+			t.Errorf("pause: %+v", p)
+		}
+		time.Sleep(10 * time.Hour)
+		b.wantStatus(b.task(id), ru.StatusBatchPaused)
+		diff(t, "events", 1, len(b.events(id, ru.EventHook)))
+		b.cloud.Now(func(w *fake.World) { w.SetRefresh(fake.DemoGroup, "") })
+		b.ok(b.r.Continue(b.ctx(), id))
+		b.until(id, "it succeeds", func(t *ru.Task) bool { return t.Status == ru.StatusSucceeded })
+		stop()
+		<-served
 	})
 }

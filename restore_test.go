@@ -337,3 +337,25 @@ func TestS25_N6_RestoreIsToldToComeLater(t *testing.T) {
 		}
 	})
 }
+
+// What the operator has protected again is not left over any more.
+func TestS26_ProtectedAgainByHand(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(4, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		for _, c := range []struct {
+			is   provider.Lifecycle
+			want []string
+		}{
+			{provider.Standby, []string{"standby i-0001", "protection i-0001"}}, {provider.InService, []string{"protection i-0001"}}, {provider.Protected, nil},
+		} {
+			b.cloud.Now(func(w *fake.World) { w.SetLifecycle(c.is, "i-0001") })
+			spec := scriptSpec(3, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-0001"} })
+			diff(t, "leftovers, it is "+string(c.is), c.want, leftovers(b.runTo(b.create(spec), ru.StatusSucceeded)))
+		}
+	})
+}

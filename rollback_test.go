@@ -409,6 +409,18 @@ func TestS30_NeverBegunIsKnown(t *testing.T) {
 		diff(t, "in service", idRange(1, 3), b.inState(provider.InService))
 		diff(t, "stopped", 0, b.cloud.CountEffects("StopInstances", "i-0002"))
 	})
+	bubbled(t, "a rollback puts it back from Standby", func(t *testing.T) {
+		b := demoBed(t, 3)
+		id := b.create(imageSpec(3, drain(10*time.Minute)))
+		wait := b.start(id)
+		b.untilStep(id, "i-0002", ru.Draining)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		wait()
+		diff(t, "in Standby", []string{"i-0002"}, b.inState(provider.Standby))
+		b.runTo(b.rollback(id, ru.RollbackSpec{}), ru.StatusSucceeded)
+		diff(t, "in service", idRange(1, 3), b.inState(provider.InService))
+		diff(t, "stopped", 0, b.cloud.CountEffects("StopInstances", "i-0002"))
+	})
 	bubbled(t, "an upgrade without it keeps it in mind", func(t *testing.T) {
 		b := demoBed(t, 3)
 		id := b.create(imageSpec(3, drain(10*time.Minute)))
@@ -419,6 +431,10 @@ func TestS30_NeverBegunIsKnown(t *testing.T) {
 		next := b.create(imageSpec(2, func(s *ru.Spec) { s.Targets.Exclude = []string{"i-0001"} }))
 		row := rowOf(b.task(next), "i-0001")
 		diff(t, "status, begun and in Standby", []any{ru.InstanceLeftover, false, true}, []any{row.Status, row.Begun, row.InStandby})
+		task := b.runTo(next, ru.StatusSucceeded)
+		diff(t, "leftovers of the upgrade", []string{"standby i-0001"}, leftovers(task))
+		diff(t, "status", ru.InstanceLeftover, rowOf(task, "i-0001").Status)
+		diff(t, "whose it is", id, rowOf(task, "i-0001").OriginID)
 	})
 }
 
