@@ -132,6 +132,7 @@ func memberPrechecks() []precheck {
 		{name: "snapshot policy kept by a script", setup: addInstance(fake.InstanceSpec{Disk: provider.Disk{SnapshotPolicyID: "sp"}}), spec: scriptSpec(2)},
 		{name: "takes out everything", spec: scriptSpec(1), want: []string{"error capacity []"}, says: "batch 1 (4 instances) is at work, 0 of the 4 instances"},
 		{name: "may take out everything", spec: scriptSpec(1, everything)},
+		{name: "may take out all but one", spec: scriptSpec(1, least(1)), want: []string{"error capacity []"}, says: "at least 1 must"},
 		{name: "goes below the least", spec: scriptSpec(2, least(3)), want: []string{"error capacity []"}, says: "at least 3 must"},
 		{name: "goes down to the least", spec: scriptSpec(2, least(2))},
 		{name: "only a later batch is too large", spec: scriptSpec(3, least(3)), want: []string{"error capacity []"}, says: "batch 3"},

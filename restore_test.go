@@ -359,3 +359,18 @@ func TestS26_ProtectedAgainByHand(t *testing.T) {
 		}
 	})
 }
+
+// A protection that an earlier task lifted is put back by the next one that works on the instance.
+func TestS2_S26_LiftedByAnEarlierTask(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		b := demoBed(t, 4)
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.Protected, "i-0001") })
+		scriptsFail(b, 1, "i-0001")
+		id := b.create(scriptSpec(4, func(s *ru.Spec) { s.Targets.IncludeProtected = true }))
+		b.runTo(id, ru.StatusFailurePaused)
+		b.ok(b.r.Cancel(b.ctx(), id, ""))
+		b.cloud.Now(func(w *fake.World) { w.SetLifecycle(provider.InService, "i-0001") }) // out of Standby, but not protected
+		diff(t, "leftovers", []string(nil), leftovers(b.runTo(b.create(scriptSpec(4)), ru.StatusSucceeded)))
+		diff(t, "lifecycle", provider.Protected, b.instance("i-0001").Lifecycle)
+	})
+}
