@@ -31,6 +31,8 @@ const (
 	nearly    = 0.01                   // brackets are not made narrower than this share
 	broadFrom = 1.3                    // times vary if their mean is so many times the least
 	broadN    = 5                      // and so many are known
+	alike     = 1.05                   // where it is no more than so many times the least, they take the same
+	alikeN    = 3                      // as soon as so many are known
 )
 
 // learn notes how long the row's phase took, as seen by a call of that time, and that the next one begins.
@@ -61,6 +63,11 @@ func (l PhaseTime) broad() bool {
 	return l.N >= broadN && float64(l.Mean) > broadFrom*float64(l.Min)
 }
 
+// same reports whether all instances seem to take the same time.
+func (l PhaseTime) same() bool {
+	return !l.broad() && (l.N >= broadN || l.N >= alikeN && float64(l.Mean) <= alike*float64(l.Min))
+}
+
 // first is when the first look at an instance is worth it, for phases that take all instances the same time: when the fastest was
 // seen to be done, or, as long as that is not known well, half way to when it was seen not to be.
 func (l PhaseTime) first(waited time.Duration) time.Duration {
@@ -88,7 +95,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 	t.not = waited
 	t.notBefore = m.now.Add(p.Wait)
 	l, known := m.t.Learned[t.phase]
-	if known && waited < l.Min && !l.broad() && l.N >= broadN {
+	if known && waited < l.Min && l.same() {
 		if waited > l.Not {
 			l.Not = waited
 			m.t.Learned[t.phase] = l

@@ -58,17 +58,22 @@ func TestS16_LearntTimes(t *testing.T) {
 
 func TestS16_TimesThatVary(t *testing.T) {
 	for _, c := range []struct {
-		n         int
-		min, mean time.Duration
-		want      bool
+		n           int
+		least, mean time.Duration
+		broad, same bool
 	}{
-		{4, 10 * time.Second, 20 * time.Second, false},
-		{5, 10 * time.Second, 13 * time.Second, false},
-		{5, 10 * time.Second, 13*time.Second + 1, true},
-		{50, 10 * time.Second, 12 * time.Second, false},
+		{4, 10 * time.Second, 20 * time.Second, false, false},
+		{5, 10 * time.Second, 13 * time.Second, false, true},
+		{5, 10 * time.Second, 13*time.Second + 1, true, false},
+		{50, 10 * time.Second, 12 * time.Second, false, true},
+		{4, 10 * time.Second, 12 * time.Second, false, false},
+		{2, 10 * time.Second, 10 * time.Second, false, false},
+		{3, 10 * time.Second, 10500 * time.Millisecond, false, true},
+		{3, 10 * time.Second, 10501 * time.Millisecond, false, false},
 	} {
-		if got := (PhaseTime{N: c.n, Min: c.min, Mean: c.mean}).broad(); got != c.want {
-			t.Errorf("%+v: %v", c, got)
+		l := PhaseTime{N: c.n, Min: c.least, Mean: c.mean}
+		if l.broad() != c.broad || l.same() != c.same {
+			t.Errorf("%+v: broad %v, same %v", c, l.broad(), l.same())
 		}
 	}
 }
@@ -105,7 +110,7 @@ func TestS16_NextLookAfterAnAnswer(t *testing.T) {
 	}{
 		{name: "it acts", waited: time.Second, progress: provider.Progress{Act: true}},
 		{name: "nothing known", waited: time.Second, next: 2 * time.Minute, shares: true},
-		{name: "too few known", learned: map[string]PhaseTime{"starting": {N: 4, Min: 40 * time.Second, Mean: 40 * time.Second}}, waited: time.Second, next: 2 * time.Minute, shares: true},
+		{name: "too few known", learned: map[string]PhaseTime{"starting": {N: 2, Min: 40 * time.Second, Mean: 40 * time.Second}}, waited: time.Second, next: 2 * time.Minute, shares: true},
 		{name: "they vary", learned: map[string]PhaseTime{"starting": {N: 5, Min: 40 * time.Second, Mean: 80 * time.Second}}, waited: time.Second, next: 2 * time.Minute, shares: true},
 		{name: "longer than the least", learned: narrow(30*time.Second, 40*time.Second), waited: 40 * time.Second, next: 2 * time.Minute, shares: true, not: 30 * time.Second},
 		{name: "half way", learned: narrow(30*time.Second, 40*time.Second), waited: 10 * time.Second, next: 25 * time.Second, not: 30 * time.Second},
