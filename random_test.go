@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,7 @@ import (
 
 var (
 	randomSeed = flag.Uint64("random.seed", 0, "play only the random schedule with this seed")
-	randomFor  = flag.Duration("random.for", 0, "how long to play random schedules; default 20s, 2s with -short")
+	randomFor  = flag.Duration("random.for", 0, "how long to play random schedules; default 5s, 20s with CI=true, 2s with -short")
 )
 
 // TestRandomSchedules_N1_N2_N3_N4_N5_N6 plays random specs, clouds, faults, commands and deaths, and holds the invariants at
@@ -32,8 +33,10 @@ func TestRandomSchedules_N1_N2_N3_N4_N5_N6(t *testing.T) {
 	case limit != 0:
 	case testing.Short():
 		limit = 2 * time.Second
-	default:
+	case os.Getenv("CI") == "true":
 		limit = 20 * time.Second
+	default:
+		limit = 5 * time.Second
 	}
 	begin := time.Now()
 	first := uint64(begin.UnixNano())
