@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"strings"
 )
@@ -44,10 +43,10 @@ func (s *Store) saveAtOnce(ctx context.Context, c *change) error {
 }
 
 // notDone reports whether an error says that a statement was not carried out: the server gives a reason, with an SQLSTATE as all drivers
-// show it that are in use, or the driver has not sent it.
+// show it that are in use. driver.ErrBadConn does not say so: there are drivers that return it when the answer did not come.
 func notDone(err error) bool {
 	var state interface{ SQLState() string }
-	return errors.As(err, &state) && state.SQLState() != "" || errors.Is(err, driver.ErrBadConn)
+	return errors.As(err, &state) && state.SQLState() != ""
 }
 
 // saveSQL is the statement of a save. It counts the tasks that it has changed. There are only few different ones, for drivers that keep
