@@ -245,3 +245,62 @@ func TestReplaceLimit(t *testing.T) {
 		}
 	})
 }
+
+// TestS17_OrdersThatDoNotShow holds that an order to stop or start that was accepted and does not show is looked for at growing
+// distances, and given again after half a minute.
+func TestS17_OrdersThatDoNotShow(t *testing.T) {
+	for order, shown := range map[string]string{"StopInstances": "Running", "StartInstances": "Stopped"} {
+		synctest.Test(t, func(t *testing.T) {
+			swallowed := 0
+			r, err := newRig(fake.Config{}, openapi.Config{}, 1, func(c *aliyun.Config) {
+				c.Transport = transport(func(q *request) bool {
+					if q.action != order || swallowed > 0 {
+						return false
+					}
+					swallowed++
+					return q.answer(200, `{"RequestId":"1","InstanceResponses":{"InstanceResponse":[{"InstanceId":"`+q.params.Get("InstanceId.1")+`","Code":"200","PreviousStatus":"`+shown+`","CurrentStatus":"`+shown+`"}]}}`)
+				})(c.Transport)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, id := context.Background(), r.cloud.InstanceIDs(fake.DemoGroup)[0]
+			if _, err := r.EnterStandby(ctx, fake.DemoGroup, []provider.Target{{InstanceID: id, CallID: "enter", Attempt: 1}}); err != nil {
+				t.Fatal(err)
+			}
+			var waits []time.Duration // between the order and its end
+			target := provider.Target{InstanceID: id, Attempt: 1}
+			for n := range 1000 {
+				got, err := r.Update(ctx, fake.DemoGroup, imageUpdate(fake.DemoNewImage), []provider.Target{target})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := got[0]
+				over := len(waits) > 0 && (p.Act || p.Err != nil)
+				if swallowed > 0 && !over {
+					waits = append(waits, p.Wait/time.Second)
+				}
+				if over {
+					if again := order == "StopInstances"; p.Act != again || errors.Is(p.Err, provider.ErrFailed) == again {
+						t.Errorf("%s that came to nothing is followed by %+v", order, p)
+					}
+					break
+				}
+				if p.Err != nil || p.Done {
+					t.Fatalf("call %d: %+v", n, p)
+				}
+				target = provider.Target{InstanceID: id, Attempt: 1, State: p.State, Before: target.Before}
+				if p.Act {
+					target.CallID = "act"
+				}
+				if p.Before != nil {
+					target.Before = p.Before
+				}
+				time.Sleep(max(time.Millisecond, p.Wait))
+			}
+			if diff := cmp.Diff([]time.Duration{1, 2, 4, 5, 5, 5, 5, 5, 5}, waits); diff != "" {
+				t.Errorf("%s: seconds between looks (-want +got):\n%s", order, diff)
+			}
+		})
+	}
+}

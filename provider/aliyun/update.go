@@ -10,7 +10,7 @@ import (
 )
 
 // How long it is not worth looking again: at what is shown to be under way (the service advises against more than a call in 1 to 2 s; the
-// Runner learns when it is worth it), and at what was ordered and does not show yet.
+// Runner learns when it is worth it), and, at most, at what was ordered and does not show yet.
 const (
 	waitShown   = time.Second
 	waitStop    = 5 * time.Second
@@ -22,8 +22,8 @@ const (
 // The lists of the service may lag behind its answers. An order that was accepted and does not show counts as come to nothing
 // after so many looks in a row.
 const (
-	patienceStop    = 6  // half a minute; then the order is given again
-	patienceStart   = 6  // half a minute
+	patienceStop    = 8  // half a minute; then the order is given again
+	patienceStart   = 8  // half a minute
 	patienceReplace = 6  // a minute
 	patienceNamed   = 30 // five minutes: the service has named the new disk
 	patienceScript  = 40 // two minutes: no guarantee is documented for when a result shows

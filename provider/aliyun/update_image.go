@@ -218,10 +218,11 @@ func (s step) waiting(phase string, after time.Duration) step {
 	return s
 }
 
-// unseen waits for something that was accepted and does not show yet. over says that it has been waited for long enough.
-func (s step) unseen(phase string, after time.Duration, patience int) (_ step, over bool) {
-	s.wait, s.after, s.state.Phase = phase, after, phase
+// unseen waits for something that was accepted and does not show yet, longer from look to look. over says that it has been waited for
+// long enough.
+func (s step) unseen(phase string, most time.Duration, patience int) (_ step, over bool) {
 	s.state.Unseen++
+	s.wait, s.after, s.state.Phase = phase, min(most, waitShown<<min(s.state.Unseen, 5)), phase
 	return s, s.state.Unseen > patience
 }
 

@@ -28,7 +28,7 @@ func (j *imageJob) send(ctx context.Context) error {
 		return err
 	}
 	if todo := j.todo[phaseStop]; len(todo) > 0 {
-		j.ordered(todo, j.power(ctx, powerOff, imageIDs(todo)), phaseStopping, waitStop, true)
+		j.ordered(todo, j.power(ctx, powerOff, imageIDs(todo)), phaseStopping, waitShown, true)
 	}
 	if err := j.replaceAll(ctx, j.todo[phaseReplace], states); err != nil {
 		return err
@@ -158,13 +158,13 @@ func (j *imageJob) start(ctx context.Context, todo []imageTarget) {
 		case t.view.Power == provider.Stopped:
 			stopped = append(stopped, t)
 		default:
-			j.sent(t, now, nil, phaseStarting, waitStart, false)
+			j.sent(t, now, nil, phaseStarting, waitShown, false)
 		}
 	}
 	came := j.power(ctx, powerOn, imageIDs(stopped))
 	for n, t := range todo {
 		if err, ordered := came[t.InstanceID]; ordered {
-			j.sent(t, states[n], err, phaseStarting, waitStart, false)
+			j.sent(t, states[n], err, phaseStarting, waitShown, false)
 		}
 	}
 }
