@@ -10,7 +10,8 @@ import (
 // PhaseTime is how long a phase of an update has been seen to take in a task. It is kept with the
 // task, so that a Runner that takes over need not learn again.
 type PhaseTime struct {
-	// N counts the instances, Min and Mean are of their times.
+	// N counts the instances, Min and Mean are of their times. Where these vary and the first look often finds instances done, Min is
+	// taken down, since it was less for some than anybody saw.
 	N    int           `json:"n"`
 	Min  time.Duration `json:"min"`
 	Mean time.Duration `json:"mean"`
@@ -25,12 +26,14 @@ const (
 	fewRows   = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
 	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
 	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost = 0.05                   // the same while nothing is known of a phase
+	firstLost = 0.05                   // the same while nothing is known of a phase, in batches of fewRows
+	fewLost   = 0.2                    // and with fewer instances less: to this power of their share of fewRows
 	soonest   = 250 * time.Millisecond // between two looks, where it is known when the end comes
 	slack     = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
 	nearly    = 0.01                   // brackets are not made narrower than this share
 	broadFrom = 1.3                    // times vary if their mean is so many times the least
 	broadN    = 5                      // and so many are known
+	hasten    = 0.1                    // the least is so much less if the first look at a batch finds all of it done
 	alike     = 1.05                   // where it is no more than so many times the least, they take the same
 	alikeN    = 3                      // as soon as so many are known
 )
@@ -44,6 +47,10 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 			m.t.Learned = map[string]PhaseTime{}
 		}
 		l, seen := m.t.Learned[t.phase]
+		if seen && t.not == 0 && l.broad() { // over at the first look: the fastest are faster than was seen
+			l.Min -= time.Duration(hasten * float64(l.Min) / float64(max(1, len(m.batch(i.Batch)))))
+			l.Not = min(l.Not, l.Min)
+		}
 		if !seen || d < l.Min {
 			if l.Not >= d { // this one is faster than all before, or the answer was a mixed one
 				l.Not = d * 9 / 10
@@ -61,6 +68,11 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 // broad reports whether instances take times of their own.
 func (l PhaseTime) broad() bool {
 	return l.N >= broadN && float64(l.Mean) > broadFrom*float64(l.Min)
+}
+
+// least is when the fastest of all may be done: the fastest of those that were seen is not.
+func (l PhaseTime) least() time.Duration {
+	return time.Duration(float64(l.Min) * float64(l.N) / float64(l.N+2))
 }
 
 // same reports whether all instances seem to take the same time.
@@ -129,6 +141,7 @@ func (m *machine) shareLooks(rows []Instance) {
 	for _, l := range m.t.Learned {
 		whole += l.Mean
 	}
+	small := min(1, float64(len(rows))/fewRows)
 	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running-1)/float64(len(rows)+9))
 	for n := range rows {
 		i, t := &rows[n], &m.mem[first+n]
@@ -140,12 +153,12 @@ func (m *machine) shareLooks(rows []Instance) {
 			return
 		}
 		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, whole, m.now.Sub(i.AttemptSince))}
-		lost, residual := firstLost, max(time.Second, m.now.Sub(t.since))
+		lost, residual := firstLost*math.Pow(small, fewLost), max(time.Second, m.now.Sub(t.since))
 		if l, known := m.t.Learned[t.phase]; known && l.broad() {
 			lost = tail
 			waited := m.now.Sub(t.since)
 			residual = max(time.Second, l.Mean-waited, waited*2/5)
-			a.since = later(t.since, l.Min)
+			a.since = later(t.since, l.least())
 		}
 		a.rate = 1 / residual.Seconds()
 		from := a.since
@@ -168,7 +181,7 @@ func (m *machine) shareLooks(rows []Instance) {
 	if len(all) == 0 {
 		return
 	}
-	worth := lookWorth * math.Pow(min(1, float64(len(rows))/fewRows), 1.3)
+	worth := lookWorth * math.Pow(small, 1.3)
 	if limit := m.env.limits.Update; limit > 0 {
 		worth *= math.Ceil(float64(len(all)) / float64(limit))
 	}

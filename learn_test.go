@@ -36,6 +36,8 @@ func TestS16_LearntTimes(t *testing.T) {
 		{9 * time.Second, 8500 * time.Millisecond, PhaseTime{N: 4, Min: 9 * time.Second, Mean: 12 * time.Second, Not: 8 * time.Second}},
 		{8 * time.Second, 0, PhaseTime{N: 5, Min: 8 * time.Second, Mean: 11200 * time.Millisecond, Not: 7200 * time.Millisecond}}, // faster than what was thought to be too early
 		{5200 * time.Millisecond, 6 * time.Second, PhaseTime{N: 6, Min: 5200 * time.Millisecond, Mean: 10200 * time.Millisecond, Not: 5200 * time.Millisecond}},
+		{17200 * time.Millisecond, 16 * time.Second, PhaseTime{N: 7, Min: 5200 * time.Millisecond, Mean: 11200 * time.Millisecond, Not: 5200 * time.Millisecond}},
+		{11200 * time.Millisecond, 0, PhaseTime{N: 8, Min: 4680 * time.Millisecond, Mean: 11200 * time.Millisecond, Not: 4680 * time.Millisecond}}, // they vary, and the first look came too late
 	} {
 		m.learn(i, "stopping", at)
 		m.mem[0].not = c.not
@@ -53,6 +55,26 @@ func TestS16_LearntTimes(t *testing.T) {
 	m.learn(i, "", at.Add(time.Minute))
 	if l, ok := m.t.Learned["starting"]; ok {
 		t.Errorf("a guess was learnt: %+v", l)
+	}
+}
+
+// Where times vary, looks begin when the fastest may be done. If the first look finds instances done, they begin earlier next time, by so
+// much more as they are many: otherwise nobody would ever see that some are faster.
+func TestS16_FirstLooksThatComeTooLate(t *testing.T) {
+	for _, c := range []struct {
+		n    int
+		not  time.Duration
+		want time.Duration
+	}{
+		{1, 0, 90 * time.Second}, {4, 0, 97500 * time.Millisecond}, {100, 0, 99900 * time.Millisecond}, {1, 101 * time.Second, 100 * time.Second},
+	} {
+		m := learner(c.n, "p", 120*time.Second)
+		m.t.Learned = map[string]PhaseTime{"p": {N: 9, Min: 100 * time.Second, Mean: 200 * time.Second}}
+		m.mem[0].not = c.not
+		m.learn(&m.t.Instances[0], "", zeroHour)
+		if l := m.t.Learned["p"]; l.Min != c.want {
+			t.Errorf("batch of %d, not over at %s: least is %s, want %s", c.n, c.not, l.Min, c.want)
+		}
 	}
 }
 
@@ -179,7 +201,8 @@ func TestS16_SharedLooks(t *testing.T) {
 		{name: "half as many", n: 50, waited: 20 * time.Second, learned: broad, want: 4235 * time.Millisecond},
 		{name: "more calls", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.env.limits.Update = 30 }, want: 9398 * time.Millisecond},
 		{name: "no limit", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { m.env.limits.Update = 0 }, want: 4699 * time.Millisecond},
-		{name: "before the least", n: 100, waited: 4 * time.Second, learned: broad, want: 11560 * time.Millisecond},
+		{name: "before the least", n: 100, waited: 4 * time.Second, learned: broad, want: 11364 * time.Millisecond},
+		{name: "before the least of few", n: 100, waited: 4 * time.Second, learned: map[string]PhaseTime{"p": {N: 6, Min: 10 * time.Second, Mean: time.Minute}}, want: 9064 * time.Millisecond},
 		{name: "long after the mean", n: 100, waited: 200 * time.Second, learned: broad, want: 12133 * time.Millisecond},
 		{name: "the last one", n: 100, waited: 20 * time.Second, learned: broad, change: only, want: 3 * time.Second},
 		{name: "half are left, for many calls", n: 100, waited: 20 * time.Second, learned: broad, change: func(m *machine) { left(m, 50); m.env.limits.Update = 10 }, want: 12440 * time.Millisecond},
@@ -188,6 +211,7 @@ func TestS16_SharedLooks(t *testing.T) {
 			learned: map[string]PhaseTime{"p": broad["p"], "q": broad["p"], "r": broad["p"], "s": broad["p"]},
 		},
 		{name: "nothing known", n: 100, waited: 100 * time.Second, change: only, want: 5 * time.Second},
+		{name: "nothing known in a small batch", n: 1, waited: 100 * time.Second, want: 1990 * time.Millisecond},
 		{name: "not without rest", n: 100, waited: 10 * time.Second, want: time.Second},
 		{name: "others took so long", n: 100, waited: 100 * time.Second, learned: map[string]PhaseTime{"p": {N: 2, Min: 102 * time.Second, Mean: 103 * time.Second}}, change: only, want: 2060 * time.Millisecond},
 		{name: "others took less", n: 100, waited: 100 * time.Second, learned: map[string]PhaseTime{"p": {N: 2, Min: 99 * time.Second, Mean: 99 * time.Second}}, change: only, want: 5 * time.Second},
