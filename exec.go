@@ -145,8 +145,10 @@ func (r *Runner) call(ctx context.Context, c *call, o *outcome) {
 	}
 }
 
-// looks is how many pages of instances one look reads at once.
-const looks = 8
+const (
+	looks       = 8 // so many pages of instances one look reads at once
+	looksInVain = 5 // and so often in a row it asks for those that were throttled if none comes, 13 s in all
+)
 
 // look reads what is asked for.
 func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
@@ -189,30 +191,73 @@ func (r *Runner) look(ctx context.Context, group string, c *call, o *outcome) {
 	o.err = cmp.Or(errs[0], errs[1], errs[2])
 }
 
-// instances reads instances by ID, in as many pages as it takes.
+// instances reads instances by ID, in as many pages as it takes. Pages that are throttled are asked for again and those that came are
+// kept: begun from the start each time, a look at many instances would never come to its end under a low limit.
 func (r *Runner) instances(ctx context.Context, group string, ids []string) (all []provider.Instance, err error) {
 	size := or(r.env.limits.Instances, len(ids))
-	parts := make([][]provider.Instance, (len(ids)-1)/size+1)
+	pages := make([]page, (len(ids)-1)/size+1)
+	for n := range pages {
+		pages[n].ids = ids[n*size : min((n+1)*size, len(ids))]
+	}
+	for before, vain := 0, 0; ; vain++ {
+		came, err := r.readPages(ctx, group, pages)
+		if err == nil {
+			break
+		}
+		if came > before {
+			before, vain = came, 0
+		}
+		if !errors.Is(err, provider.ErrThrottled) || len(pages) == 1 || vain == looksInVain || sleep(ctx, r.delay(vain)) != nil {
+			return nil, err
+		}
+	}
+	for _, p := range pages {
+		all = append(all, p.instances...)
+	}
+	return all, nil
+}
+
+// A page is a part of the instances that one look reads.
+type page struct {
+	ids       []string
+	read      bool
+	instances []provider.Instance
+}
+
+// readPages reads the pages that have not been read, and returns how many are by now. Errors other than of throttling come first.
+func (r *Runner) readPages(ctx context.Context, group string, pages []page) (came int, err error) {
+	errs := make([]error, len(pages))
 	var g errgroup.Group
 	g.SetLimit(looks)
-	for n := range parts {
+	for n := range pages {
+		p := &pages[n]
+		if p.read {
+			continue
+		}
 		g.Go(func() (err error) {
 			defer func() {
 				if p := recover(); p != nil {
 					err = fmt.Errorf("panic: %v", p)
 				}
+				errs[n] = err
 			}()
-			parts[n], err = r.provider.Instances(ctx, group, ids[n*size:min((n+1)*size, len(ids))])
+			p.instances, err = r.provider.Instances(ctx, group, p.ids)
+			p.read = err == nil
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	_ = g.Wait() // errs has all of them
+	for n, e := range errs {
+		switch {
+		case e == nil && !pages[n].read:
+			runtime.Goexit() // this one was ended from inside, and so is the whole
+		case e == nil:
+			came++
+		case err == nil || errors.Is(err, provider.ErrThrottled):
+			err = e
+		}
 	}
-	for _, p := range parts {
-		all = append(all, p...)
-	}
-	return all, nil
+	return came, err
 }
 
 // hook calls a hook.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -389,5 +391,61 @@ func TestS2_S26_ProtectionThatWasNotLifted(t *testing.T) {
 		diff(t, "lifted", false, rowOf(task, "i-0001").Lifted)
 		b.ok(b.r.CancelAndRestore(b.ctx(), id, "", ru.RestoreFilter{}))
 		diff(t, "leftovers", []string(nil), leftovers(b.run(id)))
+	})
+}
+
+// scarce lets a page of instances through every so often, and refuses the others as a limit of calls does.
+type scarce struct {
+	fake.Face
+	every time.Duration
+	mu    *sync.Mutex
+	last  *time.Time
+}
+
+func (s scarce) Limits() provider.Limits {
+	l := s.Face.Limits()
+	l.Instances = 5
+	return l
+}
+
+func (s scarce) Instances(ctx context.Context, g string, ids []string) ([]provider.Instance, error) {
+	s.mu.Lock()
+	held := time.Since(*s.last) < s.every
+	if !held {
+		*s.last = time.Now()
+	}
+	s.mu.Unlock()
+	if held {
+		return nil, fmt.Errorf("DescribeInstances: %w", provider.ErrThrottled)
+	}
+	return s.Face.Instances(ctx, g, ids)
+}
+
+// TestS15_ManyInstancesUnderALowLimit holds that a look at more instances than a limit lets through at once comes to its end, since what has
+// come is kept; and that one that gets nothing gives up in time for the task to say so.
+func TestS15_ManyInstancesUnderALowLimit(t *testing.T) {
+	scarceBed := func(t *testing.T, every time.Duration) *bed {
+		b := demoBed(t, 60)
+		b.use(func(f fake.Face) provider.Provider { return scarce{f, every, &sync.Mutex{}, &time.Time{}} }, ru.Config{})
+		return b
+	}
+	bubbled(t, "slowly", func(t *testing.T) {
+		b := scarceBed(t, time.Second)
+		began := time.Now()
+		b.runTo(b.create(scriptSpec(1, func(s *ru.Spec) { s.MinInService = -1 })), ru.StatusSucceeded)
+		if took := time.Since(began); took > 10*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+	bubbled(t, "not at all", func(t *testing.T) {
+		b := scarceBed(t, time.Second)
+		id := b.create(scriptSpec(1, func(s *ru.Spec) { s.MinInService = -1 }))
+		now := time.Now()
+		b.use(func(f fake.Face) provider.Provider { return scarce{f, 1000 * time.Hour, &sync.Mutex{}, &now} }, ru.Config{})
+		began := time.Now()
+		task := b.runTo(id, ru.StatusBatchPaused)
+		if took := time.Since(began); took > 11*time.Minute || !strings.Contains(task.Reason, "throttled") {
+			t.Errorf("after %s: %s", took, task.Reason)
+		}
 	})
 }
