@@ -113,7 +113,10 @@ func TestPromises(t *testing.T) {
 		{scenario{"image", 1000, 10, "heavy"}, 1.05, 4.0, 1.10},
 		{scenario{"script", 1000, 10, "fixed"}, 1.02, 0.5, 1.05},
 		{scenario{"script", 1000, 10, "heavy"}, 1.05, 1.5, 1.10},
-		{scenario{"image", 100, 10, "heavy"}, 1.06, 20, 1.10},
+		{scenario{"image", 10, 5, "fixed"}, 1.02, 60, 1.05},
+		{scenario{"image", 10, 10, "heavy"}, 1.05, 140, 1.10},
+		{scenario{"image", 100, 10, "heavy"}, 1.05, 20, 1.10},
+		{scenario{"image", 100, 100, "heavy"}, 1.05, 90, 1.10},
 		{scenario{"script", 100, 1, "heavy"}, 1.10, 5, 1.10},
 	} {
 		t.Run(p.name(), func(t *testing.T) {

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// A Rate is how often an action may be called: PerSecond on the average, Burst at once. A negative PerSecond means without limit.
-// Burst zero means one second's worth.
+// A Rate is how often an action may be called: PerSecond on the average, Burst at once, and in no minute more than PerSecond makes in one,
+// since the service counts by the minute: a Burst of a whole minute's calls is safe, and followed by a minute without any. A Burst of more is
+// what a minute may have. A negative PerSecond means without limit. Burst zero means one second's worth.
 type Rate struct {
 	PerSecond float64
 	Burst     int
@@ -31,11 +32,13 @@ var (
 
 // Bounds of what throttling does to a rate.
 const (
-	leastWait  = time.Second // after a call was throttled; also how long the rate stays before it is halved again
-	mostWait   = time.Minute // the service counts by the minute
-	leastRate  = 1.0         // calls a second
-	tiny       = 1e-6        // of a call, lost in rounding
-	raiseParts = 20          // in so many steps, a second each, a rate is back where it was
+	leastWait  = time.Second      // after a call was throttled; also how long the rate stays before it is halved again
+	mostWait   = time.Minute      // the service counts by the minute
+	window     = 61 * time.Second // a minute, and calls do not all take the same time to arrive
+	grain      = window / 120     // calls of so long a time count as one
+	leastRate  = 1.0              // calls a second
+	tiny       = 1e-6             // of a call, lost in rounding
+	raiseParts = 20               // in so many steps, a second each, a rate is back where it was
 )
 
 // A limiter holds calls to rates, per action. It never sleeps.
@@ -55,6 +58,14 @@ type bucket struct {
 	at         time.Time // when tokens was right
 	until      time.Time // no call before
 	changed    time.Time // when rate was
+	sent       []sent    // of the last window, the oldest first
+	count      int       // their calls
+}
+
+// sent are calls that went out together.
+type sent struct {
+	since, last time.Time
+	n           int
 }
 
 func newLimiter(rates map[string]Rate, share float64) *limiter {
@@ -96,11 +107,41 @@ func (l *limiter) bucket(action string, now time.Time) *bucket {
 		b.tokens = min(b.burst, b.tokens+d*max(b.rate, 0))
 		b.at = now
 	}
+	for len(b.sent) > 0 && now.Sub(b.sent[0].last) >= window {
+		b.count -= b.sent[0].n
+		b.sent = b.sent[1:]
+	}
 	return b
 }
 
-// take asks for n calls of an action at once. If they do not fit it says how long to wait. More than a burst is
-// granted when the bucket is full; later calls pay it back.
+// spend notes that n calls go out.
+func (b *bucket) spend(n int, now time.Time) {
+	b.tokens -= float64(n)
+	b.count += n
+	if last := len(b.sent) - 1; last >= 0 && now.Sub(b.sent[last].since) < grain {
+		b.sent[last].n += n
+		b.sent[last].last = now
+		return
+	}
+	b.sent = append(b.sent, sent{now, now, n})
+}
+
+// wait is how long n calls have to wait. More than a burst wait for a whole one, and more than a minute's calls until all before them have
+// left the window.
+func (b *bucket) wait(n int) (d time.Duration) {
+	if need := min(float64(n), b.burst); b.tokens+tiny < need {
+		d = max(time.Millisecond, time.Duration((need-b.tokens)/b.rate*float64(time.Second)))
+	}
+	most := max(b.burst, b.rate*time.Minute.Seconds())
+	over := float64(b.count) + min(float64(n), most) - most
+	for k := 0; k < len(b.sent) && over > tiny; k++ {
+		over -= float64(b.sent[k].n)
+		d = max(d, b.sent[k].last.Add(window).Sub(b.at))
+	}
+	return d
+}
+
+// take asks for n calls of an action at once. If they do not fit it says how long to wait.
 func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,10 +153,10 @@ func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
 	if b.full < 0 {
 		return 0, true
 	}
-	if need := min(float64(n), b.burst); b.tokens+tiny < need {
-		return max(time.Millisecond, time.Duration((need-b.tokens)/b.rate*float64(time.Second))), false
+	if d := b.wait(n); d > 0 {
+		return d, false
 	}
-	b.tokens -= float64(n)
+	b.spend(n, now)
 	return 0, true
 }
 
@@ -130,7 +171,7 @@ func (l *limiter) takeMore(action string, n int) (wait time.Duration, ok bool) {
 		return d, false
 	}
 	if b.full > 0 {
-		b.tokens -= float64(n)
+		b.spend(n, now)
 	}
 	return 0, true
 }
