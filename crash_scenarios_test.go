@@ -72,13 +72,12 @@ func with(s ru.Spec, change func(*ru.Spec)) ru.Spec {
 }
 
 // How much of the sweep a scenario belongs to: the small part is run with the race detector and with -short, the middle one by
-// default, and all of it with -sweep=full.
+// default, and all of it with -sweep=full and with CI=true.
 var (
 	smallScenarios  = []string{"image cancel and restore in a batch", "script upgrade, retried and skipped", "script drained and verified"}
 	middleScenarios = append([]string{
-		"image upgrade", "image upgrade, retried and skipped", "image pauses", "image rollback of a waiting task", "image racing commands",
-		"image protected", "image set after the first batch, rolled back", "script upgrade", "script pauses, retried",
-		"script rollback of a waiting task", "script rollback of a task with failures", "script cancel and restore in a batch",
+		"image upgrade", "image rollback of a waiting task", "image protected", "image set after the first batch, rolled back",
+		"script pauses, retried", "script rollback of a task with failures",
 		"script racing commands, told, one fails", "script upgrade, canceled instance, one at a time", "script, commands cannot be found",
 		"script cancel, then another task",
 	}, smallScenarios...)

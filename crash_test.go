@@ -3,6 +3,7 @@ package rollingupgrade_test
 import (
 	"flag"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 )
 
 var (
-	sweepFlag = flag.String("sweep", "", "how much of the crash sweep to run: small (the default with -race and -short), middle (the default), full, or a part of a scenario's name")
+	sweepFlag = flag.String("sweep", "", "how much of the crash sweep to run: small (the default with -race and -short), middle (the default), full (the default with CI=true), or a part of a scenario's name")
 	pointFlag = flag.String("point", "", "run only the points of the sweep whose name contains this")
 )
 
@@ -241,8 +242,11 @@ func (s *scenario) judge(t *testing.T, base ending, at strike, e ending) bool {
 // TestCrashSweep_N1_N2_N3_N4_N5 strikes at every call and every save of every scenario.
 func TestCrashSweep_N1_N2_N3_N4_N5(t *testing.T) {
 	part := "middle"
-	if raceEnabled || testing.Short() {
+	switch {
+	case raceEnabled || testing.Short():
 		part = "small"
+	case os.Getenv("CI") == "true":
+		part = "full"
 	}
 	if *sweepFlag != "" {
 		part = *sweepFlag

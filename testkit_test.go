@@ -33,6 +33,7 @@ type bed struct {
 // inBubble runs f with simulated time.
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	leaveOutOnWire(t)
+	t.Parallel()
 	synctest.Test(t, f)
 }
 
