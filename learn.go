@@ -142,6 +142,7 @@ func (m *machine) shareLooks(rows []Instance) {
 		whole += l.Mean
 	}
 	small := min(1, float64(len(rows))/fewRows)
+	early := firstLost * math.Pow(small, fewLost)
 	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running-1)/float64(len(rows)+9))
 	for n := range rows {
 		i, t := &rows[n], &m.mem[first+n]
@@ -152,31 +153,26 @@ func (m *machine) shareLooks(rows []Instance) {
 			m.shared = false
 			return
 		}
-		a := awaited{i: i, t: t, since: t.since, own: max(time.Second, whole, m.now.Sub(i.AttemptSince))}
-		lost, residual := firstLost*math.Pow(small, fewLost), max(time.Second, m.now.Sub(t.since))
-		if l, known := m.t.Learned[t.phase]; known && l.broad() {
-			lost = tail
-			waited := m.now.Sub(t.since)
-			residual = max(time.Second, l.Mean-waited, waited*2/5)
-			a.since = later(t.since, l.least())
-		}
-		a.rate = 1 / residual.Seconds()
-		from := a.since
-		if from.Before(m.now) {
-			from = m.now
-		}
-		if l, known := m.t.Learned[t.phase]; known && !l.broad() { // others took so long
+		waited := m.now.Sub(t.since)
+		own := max(time.Second, whole, m.now.Sub(i.AttemptSince)) // what it takes
+		var from time.Duration                                    // when it may come to an end, from now on
+		lost, residual := early, max(time.Second, waited)
+		switch l, known := m.t.Learned[t.phase]; {
+		case known && l.broad():
+			lost, residual = tail, max(time.Second, l.Mean-waited, waited*2/5)
+			from = max(0, l.least()-waited)
+		case known: // others took so long
 			if at := later(t.since, l.Min+slack); at.After(m.now) && at.Before(latest) {
 				latest = at
 			}
 		}
-		if at := from.Add(time.Duration(lost * float64(a.own))); at.Before(latest) {
+		if at := m.now.Add(from + time.Duration(lost*float64(own))); at.Before(latest) {
 			latest = at
 		}
 		if t.notBefore.After(earliest) {
 			earliest = t.notBefore
 		}
-		all = append(all, a)
+		all = append(all, awaited{i: i, t: t, from: from, weight: 1 / residual.Seconds() / own.Seconds() / 2})
 	}
 	if len(all) == 0 {
 		return
@@ -188,7 +184,7 @@ func (m *machine) shareLooks(rows []Instance) {
 	at := m.now
 	for lo, hi := time.Duration(0), latest.Sub(m.now); hi-lo > 50*time.Millisecond; {
 		half := lo + (hi-lo)/2
-		if lostBy(all, m.now, half) < worth {
+		if lostBy(all, half) < worth {
 			lo = half
 		} else {
 			hi = half
@@ -206,19 +202,17 @@ func (m *machine) shareLooks(rows []Instance) {
 
 // An awaited instance is one that shares looks.
 type awaited struct {
-	i     *Instance
-	t     *track
-	since time.Time     // it may come to an end from then on
-	rate  float64       // at which it does, per second
-	own   time.Duration // what it has taken so far
+	i      *Instance
+	t      *track
+	from   time.Duration // it may come to an end from then on
+	weight float64       // of the square of the seconds after that, in what is lost
 }
 
 // lostBy is the time that will have been lost unseen by a look after d, as a share of each instance's own time.
-func lostBy(all []awaited, now time.Time, d time.Duration) (lost float64) {
+func lostBy(all []awaited, d time.Duration) (lost float64) {
 	for _, a := range all {
-		open := d.Seconds() - max(0, a.since.Sub(now).Seconds())
-		if open > 0 {
-			lost += a.rate * open * open / 2 / a.own.Seconds()
+		if open := d - a.from; open > 0 {
+			lost += a.weight * open.Seconds() * open.Seconds()
 		}
 	}
 	return lost

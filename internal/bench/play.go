@@ -55,25 +55,37 @@ func (s scenario) spec() ru.Spec {
 
 // run creates the task of a scenario for a group and runs it to its end. It returns the task and how long running it took.
 func (s scenario) run(ctx context.Context, runner *ru.Runner, groupID string) (*ru.Task, time.Duration, error) {
+	id, took, err := s.drive(ctx, runner, groupID)
+	if err != nil {
+		return nil, 0, err
+	}
+	t, err := s.ended(ctx, runner, id)
+	return t, took, err
+}
+
+// drive creates the scenario's task and drives it to its end.
+func (s scenario) drive(ctx context.Context, runner *ru.Runner, groupID string) (id string, took time.Duration, err error) {
 	spec := s.spec()
 	spec.GroupID = groupID
 	task, err := runner.Create(ctx, spec)
 	if err != nil {
-		return nil, 0, err
+		return "", 0, err
 	}
 	began := time.Now()
-	if err := runner.Run(ctx, task.ID); err != nil {
-		return nil, 0, err
-	}
-	took := time.Since(began)
-	t, err := runner.Get(ctx, task.ID)
+	err = runner.Run(ctx, task.ID)
+	return task.ID, time.Since(began), err
+}
+
+// ended returns a task that has ended as it should.
+func (s scenario) ended(ctx context.Context, runner *ru.Runner, id string) (*ru.Task, error) {
+	t, err := runner.Get(ctx, id)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if t.Status != ru.StatusSucceeded || t.Progress.Succeeded != s.N {
-		return nil, 0, fmt.Errorf("%s: task of %s is %s, %d of %d instances succeeded: %s", s.name(), groupID, t.Status, t.Progress.Succeeded, s.N, t.Reason)
+		return nil, fmt.Errorf("%s: task of %s is %s, %d of %d instances succeeded: %s", s.name(), t.Spec.GroupID, t.Status, t.Progress.Succeeded, s.N, t.Reason)
 	}
-	return t, took, nil
+	return t, nil
 }
 
 // imagesOfTheWorld are the old and the new image.

@@ -25,6 +25,7 @@ type machine struct {
 	standby bool
 	doing   string // what it is doing, until
 	until   time.Time
+	state   json.RawMessage
 	updated bool
 }
 
@@ -176,6 +177,7 @@ func (c *thin) Update(_ context.Context, _ string, _ provider.Update, targets []
 		case t.CallID != "":
 			next, takes := m.order(c.kind)
 			m.doing, m.until = next, now.Add(takes)
+			m.state = json.RawMessage(`{"phase":"` + next + `","old_disk":"d-` + t.InstanceID + `","size_gib":40}`)
 			p.Phase, p.Wait = next, time.Second
 		case now.Before(m.until):
 			p.Phase, p.Wait = m.doing, time.Second
@@ -187,7 +189,7 @@ func (c *thin) Update(_ context.Context, _ string, _ provider.Update, targets []
 		}
 		p.Stopped = !p.Done && c.kind == "image"
 		if !p.Done {
-			p.State = json.RawMessage(fmt.Sprintf(`{"phase":%q,"old_disk":"d-%s","size_gib":40}`, m.doing, t.InstanceID))
+			p.State = m.state
 		}
 	}
 	return out, nil
