@@ -111,7 +111,7 @@ func rates() (served map[string]int, held map[string]aliyun.Rate) {
 	const each = ratePerMinute / 60.
 	return served, map[string]aliyun.Rate{
 		"*":                         {PerSecond: each, Burst: ratePerMinute},     // a batch is ordered at once
-		"DescribeInvocationResults": {PerSecond: each, Burst: ratePerMinute / 2}, // outputs are read as scripts end
+		"DescribeInvocationResults": {PerSecond: each, Burst: ratePerMinute / 2}, // scripts end over time, and must not meet a minute without calls
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 
 // A Rate is how often an action may be called: PerSecond on the average, Burst at once, and in no minute more than PerSecond makes in one,
 // since the service counts by the minute: a Burst of a whole minute's calls is safe, and followed by a minute without any. A Burst of more is
-// what a minute may have. A negative PerSecond means without limit. Burst zero means one second's worth.
+// what a minute may have. Only a list that was begun is read to its end whatever the Rate; later calls wait for it. A negative PerSecond means
+// without limit. Burst zero means one second's worth.
 type Rate struct {
 	PerSecond float64
 	Burst     int

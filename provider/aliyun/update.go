@@ -24,8 +24,8 @@ const (
 const (
 	patienceStop    = 8  // half a minute; then the order is given again
 	patienceStart   = 8  // half a minute
-	patienceReplace = 6  // a minute
-	patienceNamed   = 30 // five minutes: the service has named the new disk
+	patienceReplace = 8  // a minute
+	patienceNamed   = 32 // five minutes: the service has named the new disk
 	patienceScript  = 40 // two minutes: no guarantee is documented for when a result shows
 )
 
