@@ -30,6 +30,7 @@ func (m *machine) rowCalls() []*call {
 	if len(rows) == 0 || m.slots == 0 { // the next outcome makes room
 		return nil
 	}
+	m.tell(rows)
 	m.shareLooks(rows)
 	first, soon, next := m.at(&rows[0]), m.now.Add(together).UnixNano(), int64(never)
 	for n := range rows {
@@ -273,12 +274,15 @@ func (p *grouping) calls() []*call {
 		if len(b.rows) == 0 {
 			continue
 		}
-		rows := append(b.rows, b.soon...)
 		if b.op == opVerify {
-			calls = append(calls, m.verifyCall(rows)...)
+			calls = append(calls, m.verifyCall(append(b.rows, b.soon...))...)
 			continue
 		}
-		limit := or(b.limit, len(rows))
+		rows := b.rows
+		limit := or(b.limit, len(rows)+len(b.soon))
+		if last := len(rows) % limit; last > 0 { // its call has room
+			rows = append(rows, b.soon[:min(limit-last, len(b.soon))]...)
+		}
 		for chunk := range slices.Chunk(rows, limit) {
 			if len(calls) >= m.slots {
 				return calls // nothing is named that cannot be sent now; the next outcome makes room

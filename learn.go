@@ -35,6 +35,7 @@ const (
 	broadN    = 5                      // and so many are known
 	hasten    = 0.1                    // the least is so much less if the first look at a batch finds all of it done
 	alike     = 1.05                   // where it is no more than so many times the least, they take the same
+	fewCalls  = 4                      // rows that need more calls to be looked at are not all looked at while nothing is known
 	alikeN    = 3                      // as soon as so many are known
 )
 
@@ -59,6 +60,8 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 		}
 		l.N++
 		l.Mean += (d - l.Mean) / time.Duration(l.N)
+		now := m.t.Learned[t.phase]
+		m.told = m.told || l.clear() && (!now.clear() || l.same() && l.Min < now.Min)
 		m.t.Learned[t.phase] = l
 		m.touchHead()
 	}
@@ -75,6 +78,9 @@ func (l PhaseTime) least() time.Duration {
 	return time.Duration(float64(l.Min) * float64(l.N) / float64(l.N+2))
 }
 
+// clear reports whether it is known well enough how long the phase takes; until then a few are looked at for all, see [machine.scouts].
+func (l PhaseTime) clear() bool { return l.same() || l.broad() }
+
 // same reports whether all instances seem to take the same time.
 func (l PhaseTime) same() bool {
 	return !l.broad() && (l.N >= broadN || l.N >= alikeN && float64(l.Mean) <= alike*float64(l.Min))
@@ -86,7 +92,39 @@ func (l PhaseTime) first(waited time.Duration) time.Duration {
 	if half := l.Not + (l.Min-l.Not)/2; half > waited && l.Min-l.Not > max(200*time.Millisecond, time.Duration(nearly*float64(l.Min))) {
 		return half
 	}
-	return l.Min + slack + l.Min/500
+	return l.sure()
+}
+
+// sure is when an instance is done if it takes as long as the fastest was seen to take.
+func (l PhaseTime) sure() time.Duration { return l.Min + slack + l.Min/500 }
+
+// scouts is how many of n rows are looked at for all of them while it is not known how long a phase takes: as many as one call takes. The
+// others wait for what is seen of them, though no longer than Config.MaxWait. Where a few calls take all rows, all are looked at.
+func (m *machine) scouts(n int) int {
+	if limit := m.env.limits.Update; limit > 0 && n > fewCalls*limit {
+		return limit
+	}
+	return n
+}
+
+// tell plans the looks at those who waited for what is seen of others, once that is known or known better.
+func (m *machine) tell(rows []Instance) {
+	if !m.told {
+		return
+	}
+	m.told, m.shared = false, false
+	first := m.at(&rows[0])
+	for n := m.scouts(len(rows)); n < len(rows); n++ {
+		t := &m.mem[first+n]
+		l := m.t.Learned[t.phase]
+		if rows[n].Status != InstanceRunning || t.busy || t.phase == "" || t.not > l.Min || !l.same() {
+			continue
+		}
+		if at := later(t.since, l.sure()); at.Before(t.nextAt) {
+			t.nextAt, t.shares = at, false
+			m.due[first+n] = at.UnixNano()
+		}
+	}
 }
 
 // scheduleLook plans when to ask for the row's update again, after a call has shown that it goes on.
@@ -113,7 +151,10 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 			m.t.Learned[t.phase] = l
 			m.touchHead()
 		}
-		t.nextAt, t.shares = later(t.since, l.first(waited)), false
+		t.nextAt, t.shares = later(t.since, l.sure()), false
+		if rows := m.batch(i.Batch); m.at(i)-m.at(&rows[0]) < m.scouts(len(rows)) {
+			t.nextAt = later(t.since, l.first(waited))
+		}
 		if soon := m.now.Add(min(p.Wait, soonest)); t.nextAt.Before(soon) {
 			t.nextAt = soon
 		}
@@ -135,6 +176,13 @@ func (m *machine) shareLooks(rows []Instance) {
 	m.shared = true
 	first := m.at(&rows[0])
 	all := make([]awaited, 0, len(rows))
+	waiting := map[string]int{} // rows in phases of which too little is known
+	for n := range rows {
+		if t := &m.mem[first+n]; rows[n].Status == InstanceRunning && t.shares && !m.t.Learned[t.phase].clear() {
+			waiting[t.phase]++
+		}
+	}
+	seen := map[string]int{}
 	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take
@@ -153,12 +201,21 @@ func (m *machine) shareLooks(rows []Instance) {
 			m.shared = false
 			return
 		}
+		l, known := m.t.Learned[t.phase]
+		stands := 1. // so many rows
+		if !l.clear() {
+			scouts := m.scouts(waiting[t.phase])
+			if seen[t.phase]++; seen[t.phase] > scouts {
+				continue // others are looked at for it
+			}
+			stands = float64(waiting[t.phase]) / float64(scouts)
+		}
 		waited := m.now.Sub(t.since)
 		own := max(time.Second, whole, m.now.Sub(i.AttemptSince)) // what it takes
 		var from time.Duration                                    // when it may come to an end, from now on
-		lost, residual := early, max(time.Second, waited)
-		switch l, known := m.t.Learned[t.phase]; {
-		case known && l.broad():
+		lost, residual := early/stands, max(time.Second, waited)
+		switch {
+		case l.broad():
 			lost, residual = tail, max(time.Second, l.Mean-waited, waited*2/5)
 			from = max(0, l.least()-waited)
 		case known: // others took so long
@@ -172,7 +229,7 @@ func (m *machine) shareLooks(rows []Instance) {
 		if t.notBefore.After(earliest) {
 			earliest = t.notBefore
 		}
-		all = append(all, awaited{i: i, t: t, from: from, weight: 1 / residual.Seconds() / own.Seconds() / 2})
+		all = append(all, awaited{i: i, t: t, from: from, weight: stands / residual.Seconds() / own.Seconds() / 2})
 	}
 	if len(all) == 0 {
 		return

@@ -248,3 +248,134 @@ func TestS16_SharedLooksWaitForAnswers(t *testing.T) {
 		t.Errorf("planned: %v, for %s, %s and %s", m.shared, m.mem[0].nextAt, m.mem[1].nextAt, m.mem[2].nextAt)
 	}
 }
+
+// While nothing is known, as many rows as one call takes are looked at for all; the others wait for what is seen of them.
+func TestS16_SomeAreLookedAtForAll(t *testing.T) {
+	longest := zeroHour.Add(2 * time.Minute)
+	begun := func(n int, waited time.Duration) *machine {
+		m := learner(n, "p", waited)
+		for k := range m.mem {
+			m.mem[k].nextAt, m.due[k] = longest, longest.UnixNano()
+		}
+		return m
+	}
+	counts := func(m *machine) (early int, at time.Duration) {
+		for k := range m.mem {
+			if m.mem[k].nextAt.Before(longest) {
+				early++
+				at = m.mem[k].nextAt.Sub(zeroHour)
+			}
+		}
+		return early, at
+	}
+	for _, c := range []struct {
+		n, early int
+		learned  map[string]PhaseTime
+		at       time.Duration // the more they stand for, the sooner
+	}{
+		{n: 400, early: 400, at: 5 * time.Second},
+		{n: 500, early: 100, at: time.Second},
+		{n: 500, early: 100, at: 2 * time.Second, learned: map[string]PhaseTime{"p": {N: 2, Min: 200 * time.Second, Mean: 200 * time.Second}}},
+		{n: 500, early: 100, at: 2 * time.Second, learned: map[string]PhaseTime{"p": {N: 4, Min: 20 * time.Second, Mean: 200 * time.Second}}},
+		{n: 500, early: 500, at: 13600 * time.Millisecond, learned: map[string]PhaseTime{"p": {N: 5, Min: 20 * time.Second, Mean: 200 * time.Second}}},
+		{n: 500, early: 100, at: time.Second, learned: map[string]PhaseTime{"q": {N: 9, Min: 100 * time.Second, Mean: 100 * time.Second}}},
+	} {
+		m := begun(c.n, 100*time.Second)
+		m.t.Learned = c.learned
+		m.shareLooks(m.batch(1))
+		early, at := counts(m)
+		if early != c.early || at < c.at-c.at/50 || at > c.at+c.at/50 {
+			t.Errorf("%d rows, %v: %d are looked at, after %s; want %d, about %s", c.n, c.learned, early, at, c.early, c.at)
+		}
+		if first := m.mem[0].nextAt; !first.Before(longest) {
+			t.Errorf("%d rows, %v: not the first ones are looked at", c.n, c.learned)
+		}
+	}
+}
+
+// What some have been looked at for is told to the others at once: when to look first, and again when it turns out to be sooner.
+func TestS16_WhatSomeHaveShownIsToldToAll(t *testing.T) {
+	longest := zeroHour.Add(2 * time.Minute)
+	m := learner(500, "p", 10*time.Second)
+	for k := range m.mem {
+		m.mem[k].nextAt, m.due[k] = longest, longest.UnixNano()
+	}
+	m.mem[497].busy = true                                                  // its answer will plan it
+	m.mem[498].not = 70 * time.Second                                       // it takes longer than those that were seen
+	m.mem[499].phase, m.mem[499].since = "q", zeroHour.Add(-10*time.Second) // not yet there
+	check := func(when string, want time.Duration, shares bool) {
+		t.Helper()
+		m.tell(m.batch(1))
+		for _, k := range []int{100, 496} {
+			if r := m.mem[k]; r.nextAt.Sub(zeroHour) != want || r.shares != shares || m.due[k] != r.nextAt.UnixNano() {
+				t.Errorf("%s: row %d is looked at after %s (due %d, shares looks: %v), want %s", when, k, r.nextAt.Sub(zeroHour), m.due[k], r.shares, want)
+			}
+		}
+		for _, k := range []int{99, 497, 498, 499} {
+			if !m.mem[k].nextAt.Equal(longest) {
+				t.Errorf("%s: row %d is looked at after %s", when, k, m.mem[k].nextAt.Sub(zeroHour))
+			}
+		}
+	}
+	ends := func(k int, after time.Duration) { m.learn(&m.t.Instances[k], "", zeroHour.Add(after-10*time.Second)) }
+	ends(0, 62*time.Second)
+	ends(1, 62*time.Second)
+	check("two are done", 2*time.Minute, true)
+	ends(2, 62*time.Second)
+	m.shared = true
+	check("three are done", 62*time.Second+60*time.Millisecond+124*time.Millisecond-10*time.Second, false)
+	if m.shared {
+		t.Error("shared looks are not planned anew")
+	}
+	ends(3, 63*time.Second)
+	check("one took longer", 62*time.Second+60*time.Millisecond+124*time.Millisecond-10*time.Second, false)
+	ends(4, 60*time.Second)
+	check("one was sooner", 60*time.Second+60*time.Millisecond+120*time.Millisecond-10*time.Second, false)
+	if m.told {
+		t.Error("told again and again")
+	}
+}
+
+// Those who are not looked at for all do not look half way either, where it is known within bounds how long it takes.
+func TestS16_OnlySomeLookHalfWay(t *testing.T) {
+	for k, want := range map[int]time.Duration{0: 25 * time.Second, 99: 25 * time.Second, 100: 30*time.Second + 60*time.Millisecond + 80*time.Millisecond} {
+		m := learner(500, "starting", 10*time.Second)
+		m.t.Learned = map[string]PhaseTime{"starting": {N: 5, Min: 40 * time.Second, Mean: 40 * time.Second, Not: 30 * time.Second}}
+		m.scheduleLook(&m.t.Instances[k], &provider.Progress{Phase: "starting"}, &call{op: opUpdate, at: zeroHour})
+		if got := m.mem[k].nextAt.Sub(zeroHour); got != want {
+			t.Errorf("row %d: next look after %s, want %s", k, got, want)
+		}
+	}
+}
+
+// A look takes instances along that are due soon, as far as its calls have room, and makes no call for them alone.
+func TestS16_LooksTakeAlongWhatFits(t *testing.T) {
+	for _, c := range []struct{ due, soon, late, calls, rows int }{
+		{due: 60, soon: 30, late: 5, calls: 1, rows: 90},
+		{due: 60, soon: 70, calls: 1, rows: 100},
+		{due: 100, soon: 50, calls: 1, rows: 100},
+		{due: 150, soon: 150, calls: 2, rows: 200},
+		{due: 0, soon: 50, calls: 0},
+	} {
+		m := learner(c.due+c.soon+c.late, "p", time.Minute)
+		m.slots, m.shared = 9, true
+		for k := range m.mem {
+			at := zeroHour.Add(time.Minute)
+			switch {
+			case k < c.late:
+			case k < c.late+c.soon:
+				at = zeroHour.Add(together)
+			default:
+				at = zeroHour
+			}
+			m.mem[k].nextAt = at
+		}
+		calls, rows := m.rowCalls(), 0
+		for _, call := range calls {
+			rows += len(call.rows)
+		}
+		if len(calls) != c.calls || rows != c.rows {
+			t.Errorf("%d due, %d soon: %d calls about %d rows, want %d about %d", c.due, c.soon, len(calls), rows, c.calls, c.rows)
+		}
+	}
+}

@@ -31,8 +31,10 @@ type machine struct {
 	busyRows int
 	// shared says that the next look is planned for all rows that share looks.
 	shared bool
-	slots  int       // how many calls about instances may be started now
-	next   time.Time // when there is something to do without anything having happened
+	// told says that something was learnt for which rows have waited, see tell.
+	told  bool
+	slots int       // how many calls about instances may be started now
+	next  time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
