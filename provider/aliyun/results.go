@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
@@ -14,31 +15,36 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
 
-// look reads how scripts are going.
-func (j *scriptJob) look(ctx context.Context, invocationID string, targets []provider.Target) error {
-	if len(targets) == 0 {
-		return nil
-	}
-	results, err := j.results(ctx, invocationID, idsOf(targets))
-	if err != nil && !errors.Is(err, provider.ErrNotFound) {
+// look reads how scripts are going, by invocation.
+func (j *scriptJob) look(ctx context.Context, targets map[string][]provider.Target) error {
+	order := slices.Sorted(maps.Keys(targets))
+	results := make([]map[string]ecs.InvocationResult, len(order))
+	err := each(ctx, len(order), func(ctx context.Context, n int) (err error) {
+		results[n], err = j.results(ctx, order[n], idsOf(targets[order[n]]))
+		if errors.Is(err, provider.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	var well []string
-	for _, t := range targets {
-		if r, ok := results[t.InstanceID]; ok && ended(t, r, invocationID).done == provider.Updated {
-			well = append(well, t.InstanceID)
+	for n, id := range order {
+		for _, t := range targets[id] {
+			if r, ok := results[n][t.InstanceID]; ok && ended(t, r, id).done == provider.Updated {
+				well = append(well, t.InstanceID)
+			}
 		}
 	}
 	running := j.running(ctx, well)
-	for _, t := range targets {
-		r, ok := results[t.InstanceID]
-		switch {
-		case ok:
-			s := ended(t, r, invocationID)
-			s.fit = running[t.InstanceID]
-			j.answer(t, s)
-		default:
-			if err := j.invisible(t, invocationID); err != nil {
+	for n, id := range order {
+		for _, t := range targets[id] {
+			if r, ok := results[n][t.InstanceID]; ok {
+				s := ended(t, r, id)
+				s.fit = running[t.InstanceID]
+				j.answer(t, s)
+			} else if err := j.invisible(t, id); err != nil {
 				return err
 			}
 		}

@@ -81,6 +81,38 @@ func TestS23_StopScript(t *testing.T) {
 	}
 }
 
+// TestScriptsOfManyCalls holds that a look at the scripts of many calls takes the time of one, and that the instances are looked at in one call.
+func TestScriptsOfManyCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := mustRig(t, fake.Config{Latency: fake.Latency{Read: 50 * time.Millisecond}, Steps: fake.Steps{Script: time.Second}}, openapi.Config{}, 8)
+		u := scriptUpdate("true")
+		var targets []provider.Target
+		for _, id := range r.cloud.InstanceIDs(fake.DemoGroup) {
+			p := one(t, r, u, provider.Target{InstanceID: id})
+			p = one(t, r, u, provider.Target{InstanceID: id, State: p.State, CallID: "run-" + id})
+			targets = append(targets, provider.Target{InstanceID: id, State: p.State, Attempt: 1})
+		}
+		time.Sleep(2 * time.Second)
+		r.wire.ClearLog()
+		began := time.Now()
+		got, err := r.Update(t.Context(), fake.DemoGroup, u, targets)
+		if err != nil || len(got) != len(targets) {
+			t.Fatalf("%d answers, %v", len(got), err)
+		}
+		for _, p := range got {
+			if p.Outcome != provider.Updated || !p.Fit {
+				t.Errorf("%s: %+v", p.InstanceID, p)
+			}
+		}
+		if took := time.Since(began); took > 110*time.Millisecond {
+			t.Errorf("the look took %s, want the time of two calls, 100ms", took)
+		}
+		if results, instances := r.wire.Count("DescribeInvocationResults"), r.wire.Count("DescribeInstances"); results != 8 || instances != 1 {
+			t.Errorf("%d calls of DescribeInvocationResults and %d of DescribeInstances, want 8 and 1", results, instances)
+		}
+	})
+}
+
 // TestS17_ScriptRequest holds what RunCommand carries.
 func TestS17_ScriptRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,13 +29,6 @@ func (p *Provider) updateScript(ctx context.Context, spec provider.ScriptSpec, t
 	var run []provider.Target                  // side effect: run the script
 	halt := make(map[string][]provider.Target) // side effect: stop it, by invocation
 	look := make(map[string][]provider.Target) // by invocation
-	var order []string
-	file := func(m map[string][]provider.Target, id string, t provider.Target) {
-		if !slices.Contains(order, id) {
-			order = append(order, id)
-		}
-		m[id] = append(m[id], t)
-	}
 	for _, t := range targets {
 		s, err := readState(t)
 		switch {
@@ -43,9 +37,9 @@ func (p *Provider) updateScript(ctx context.Context, spec provider.ScriptSpec, t
 		case due(t, s, phaseRun):
 			run = append(run, t)
 		case due(t, s, phaseHalt) && !t.Stale:
-			file(halt, s.InvocationID, t)
+			halt[s.InvocationID] = append(halt[s.InvocationID], t)
 		case s.InvocationID != "":
-			file(look, s.InvocationID, t)
+			look[s.InvocationID] = append(look[s.InvocationID], t)
 		case t.Stop:
 			j.answer(t, step{done: provider.NotUpdated})
 		default:
@@ -53,17 +47,15 @@ func (p *Provider) updateScript(ctx context.Context, spec provider.ScriptSpec, t
 		}
 	}
 	// What is only read comes first, so that an error of it leaves nothing unsaid about a side effect.
-	for _, id := range order {
-		if err := j.look(ctx, id, look[id]); err != nil {
-			return nil, err
-		}
+	if err := j.look(ctx, look); err != nil {
+		return nil, err
 	}
 	if len(run) > 0 {
 		if err := j.run(ctx, run); err != nil {
 			return nil, err
 		}
 	}
-	for _, id := range order {
+	for _, id := range slices.Sorted(maps.Keys(halt)) {
 		j.halt(ctx, id, halt[id])
 	}
 	return j.answers, nil
