@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 	"github.com/aliyun/alibaba-cloud-sdk-go/services/ecs"
@@ -37,7 +38,24 @@ type diskQuery struct {
 }
 
 // diskHint is what was learnt about the region: how many pages all its system disks make.
-type diskHint struct{ pages atomic.Int64 }
+type diskHint struct {
+	pages atomic.Int64
+
+	mu   sync.Mutex
+	next *diskScan // the reading of all disks that is about to begin
+}
+
+// A diskScan is one reading of the disks of the region, for all who asked for it before it began.
+type diskScan struct {
+	wanted map[string]bool
+	done   chan struct{} // closed at the end
+	out    map[string]diskView
+	err    error
+	broken bool // who read was interrupted
+}
+
+// gathering is how long a reading of all disks waits for others who want it too: the calls about one batch come at the same time.
+const gathering = 20 * time.Millisecond
 
 // few is the number of instances up to which each one's disk is asked for on its own.
 const few = 2
@@ -131,14 +149,59 @@ func gather(resp *ecs.DescribeDisksResponse, out map[string]diskView) {
 	}
 }
 
-// scanDisks reads the system disks of the whole region until all of ids are found, or it has taken as many calls as one for each
-// of ids would.
+// scanDisks reads the system disks of the whole region. Those who ask for it at the same time share one reading: it begins after each of them
+// has asked.
 func (p *Provider) scanDisks(ctx context.Context, ids []string, out map[string]diskView) error {
-	page, left := 0, len(ids)
-	wanted := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
+	p.disks.mu.Lock()
+	s := p.disks.next
+	first := s == nil
+	if first {
+		s = &diskScan{wanted: make(map[string]bool, len(ids)), done: make(chan struct{}), out: make(map[string]diskView, len(ids))}
+		p.disks.next = s
 	}
+	for _, id := range ids {
+		s.wanted[id] = true
+	}
+	p.disks.mu.Unlock()
+	if first {
+		p.readAllDisks(ctx, s)
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.broken && !first {
+		return p.scanDisks(ctx, ids, out)
+	}
+	for _, id := range ids {
+		if d, ok := s.out[id]; ok {
+			out[id] = d
+		}
+	}
+	return s.err
+}
+
+// readAllDisks lets others join and makes the reading.
+func (p *Provider) readAllDisks(ctx context.Context, s *diskScan) {
+	s.broken = true
+	defer close(s.done)
+	gathered := time.NewTimer(gathering)
+	defer gathered.Stop()
+	select {
+	case <-gathered.C:
+	case <-ctx.Done():
+	}
+	p.disks.mu.Lock()
+	p.disks.next = nil // from here on nobody joins
+	p.disks.mu.Unlock()
+	s.err = p.readDiskPages(ctx, s)
+	s.broken = ctx.Err() != nil
+}
+
+// readDiskPages reads pages until everything that is wanted is found, or it has taken as many calls as one for each would.
+func (p *Provider) readDiskPages(ctx context.Context, s *diskScan) error {
+	page, most := 0, len(s.wanted)
 	return byToken(describeDisks, func(token string) (string, error) {
 		req := ecs.CreateDescribeDisksRequest()
 		req.DiskType, req.MaxResults, req.NextToken = "system", requests.NewInteger(disksPage), token
@@ -152,10 +215,8 @@ func (p *Provider) scanDisks(ctx context.Context, ids []string, out map[string]d
 		found := make(map[string]diskView)
 		gather(resp, found)
 		for id, d := range found {
-			if wanted[id] {
-				out[id] = d
-				delete(wanted, id)
-				left--
+			if have, twice := s.out[id]; s.wanted[id] && (!twice || have.inUse) {
+				s.out[id] = d
 			}
 		}
 		page++
@@ -163,7 +224,7 @@ func (p *Provider) scanDisks(ctx context.Context, ids []string, out map[string]d
 		if resp.NextToken != "" {
 			p.disks.pages.Store(int64(page) + 1) // at least
 		}
-		if left == 0 || page >= len(ids) {
+		if len(s.out) == most || page >= most {
 			return "", nil
 		}
 		return resp.NextToken, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,70 @@ func TestDisksInFewCalls(t *testing.T) {
 				}
 				if n := r.wire.Count("DescribeDisks"); n != 1 {
 					t.Errorf("%d calls of DescribeDisks with known IDs, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// TestDisksAreReadOnceForAll holds that calls that come together share one reading of the region's disks, which begins after each of them, and that
+// one whose reader is interrupted is begun again by the others.
+func TestDisksAreReadOnceForAll(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		apart    time.Duration // between the calls
+		canceled bool          // the first call is given up while it reads
+		pages    int           // of DescribeDisks
+	}{
+		{name: "together", pages: 2},
+		{name: "a little apart", apart: 5 * time.Millisecond, pages: 2},
+		{name: "while another one reads", apart: 60 * time.Millisecond, pages: 4},
+		{name: "the reader goes away", canceled: true, pages: 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, err := newRig(fake.Config{Latency: fake.Latency{Read: 50 * time.Millisecond}}, openapi.Config{}, 1, unlimited)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.cloud.AddGroup(fake.GroupSpec{ID: "asg-big", Instances: 1200})
+				ids := r.cloud.InstanceIDs("asg-big")
+				var wait sync.WaitGroup
+				for n := range 3 {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					var targets []provider.Target
+					for _, id := range ids[400*n : 400*n+90] {
+						targets = append(targets, provider.Target{InstanceID: id})
+					}
+					gone := tt.canceled && n == 0
+					if gone {
+						time.AfterFunc(100*time.Millisecond, cancel)
+					}
+					wait.Go(func() {
+						got, err := r.Update(ctx, "asg-big", imageUpdate(fake.DemoNewImage), targets)
+						if gone {
+							if !errors.Is(err, context.Canceled) {
+								t.Errorf("the canceled call answers %v", err)
+							}
+							return
+						}
+						if err != nil || len(got) != len(targets) {
+							t.Errorf("%d answers, %v", len(got), err)
+						}
+						for _, p := range got {
+							if v, _ := r.cloud.InstanceView(p.InstanceID); p.Before == nil || p.Before.Disk == nil || p.Before.Disk.ID != v.Disk.ID {
+								t.Errorf("%s: the record of the disk is %+v, want %s", p.InstanceID, p.Before, v.Disk.ID)
+							}
+						}
+					})
+					if tt.apart > 0 || gone {
+						time.Sleep(max(tt.apart, time.Millisecond))
+					}
+				}
+				wait.Wait()
+				if n := r.wire.Count("DescribeDisks"); n != tt.pages {
+					t.Errorf("%d pages of DescribeDisks, want %d", n, tt.pages)
 				}
 			})
 		})
