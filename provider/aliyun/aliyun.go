@@ -83,7 +83,7 @@ const (
 	membersPage    = 50  // DescribeScalingInstances: 50 or 100, depending on the page of the documentation
 	disksPage      = 500 // DescribeDisks
 	pageSize       = 50  // all others
-	atOnce         = 20  // requests that one method has open at a time
+	atOnce         = 50  // requests that one method has open at a time
 	agentGrace     = 5 * time.Minute
 	maxCallID      = 40
 	defaultLimit   = 60 * time.Second
