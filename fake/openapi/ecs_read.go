@@ -114,9 +114,10 @@ func describeDisks(c *call) (obj, error) {
 	var answer obj
 	err = c.h.api.Read(c.ctx, c.name, instanceID, ids, func(v fake.View) error {
 		var all []fake.DiskView
+		data, status := c.str("DiskType") == "data", c.str("Status")
 		add := func(i fake.InstanceView) {
 			d := v.Disk(i)
-			if (instanceID == "" || i.ID == instanceID) && c.str("DiskType") != "data" && (c.str("Status") == "" || c.str("Status") == diskStatus(d)) {
+			if (instanceID == "" || i.ID == instanceID) && !data && (status == "" || status == diskStatus(d)) {
 				all = append(all, d)
 			}
 		}

@@ -112,9 +112,11 @@ func describeScalingInstances(c *call) (obj, error) {
 	types := append(c.list("CreationTypes"), nonEmpty(c.str("CreationType"))...)
 	var answer obj
 	err := c.h.api.Read(c.ctx, c.name, groupID, ids, func(v fake.View) error {
-		all := v.Members(groupID)
+		var all []fake.InstanceView
 		if groupID == "" || len(ids) > 0 {
 			all = v.Instances(ids...)
+		} else {
+			all = v.Members(groupID)
 		}
 		groups := make(map[string]fake.GroupView)
 		for _, g := range v.Groups() {
