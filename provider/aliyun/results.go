@@ -18,6 +18,9 @@ import (
 // look reads how scripts are going, by invocation.
 func (j *scriptJob) look(ctx context.Context, targets map[string][]provider.Target) error {
 	order := slices.Sorted(maps.Keys(targets))
+	if err := j.ask(ctx, describeResults, len(order)); err != nil { // all or none: an answer without the others is lost
+		return err
+	}
 	results := make([]map[string]ecs.InvocationResult, len(order))
 	err := each(ctx, len(order), func(ctx context.Context, n int) (err error) {
 		results[n], err = j.results(ctx, order[n], idsOf(targets[order[n]]))
@@ -83,18 +86,22 @@ func (j *scriptJob) invisible(t provider.Target, invocationID string) error {
 	return nil
 }
 
-// results reads the results of an invocation, all pages, as far as they concern ids.
+const describeResults = "DescribeInvocationResults"
+
+// results reads the results of an invocation, all pages, as far as they concern ids. The limiter has granted the first page.
 func (p *Provider) results(ctx context.Context, invocationID string, ids []string) (map[string]ecs.InvocationResult, error) {
 	out := make(map[string]ecs.InvocationResult, len(ids))
-	err := byToken("DescribeInvocationResults", func(token string) (string, error) {
+	err := byToken(describeResults, func(token string) (string, error) {
 		req := ecs.CreateDescribeInvocationResultsRequest()
 		req.InvokeId, req.MaxResults, req.NextToken, req.ContentEncoding = invocationID, requests.NewInteger(pageSize), token, "Base64"
 		if len(ids) == 1 {
 			req.InstanceId = ids[0]
 		}
 		resp := ecs.CreateDescribeInvocationResultsResponse()
-		if err := p.askPage(ctx, req.GetActionName(), token == ""); err != nil {
-			return "", err
+		if token != "" {
+			if err := p.askMore(ctx, describeResults, 1); err != nil {
+				return "", err
+			}
 		}
 		if err := p.send(ctx, req, resp); err != nil {
 			return "", err

@@ -13,6 +13,7 @@ import (
 	"github.com/rollingupgrade/rollingupgrade/fake"
 	"github.com/rollingupgrade/rollingupgrade/fake/openapi"
 	"github.com/rollingupgrade/rollingupgrade/provider"
+	"github.com/rollingupgrade/rollingupgrade/provider/aliyun"
 )
 
 // one calls Update for one instance and returns its answer.
@@ -109,6 +110,38 @@ func TestScriptsOfManyCalls(t *testing.T) {
 		}
 		if results, instances := r.wire.Count("DescribeInvocationResults"), r.wire.Count("DescribeInstances"); results != 8 || instances != 1 {
 			t.Errorf("%d calls of DescribeInvocationResults and %d of DescribeInstances, want 8 and 1", results, instances)
+		}
+	})
+}
+
+// TestScriptsOfManyCallsUnderALimit holds that a look for which the rate leaves too few calls makes none: the answer of some without the others is lost.
+func TestScriptsOfManyCallsUnderALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := newRig(fake.Config{}, openapi.Config{}, 8, func(c *aliyun.Config) {
+			c.Rates = map[string]aliyun.Rate{"*": {PerSecond: -1}, "DescribeInvocationResults": {PerSecond: 1, Burst: 10}}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := scriptUpdate("true")
+		var targets []provider.Target
+		for _, id := range r.cloud.InstanceIDs(fake.DemoGroup) {
+			p := one(t, r, u, provider.Target{InstanceID: id})
+			p = one(t, r, u, provider.Target{InstanceID: id, State: p.State, CallID: "run-" + id})
+			targets = append(targets, provider.Target{InstanceID: id, State: p.State, Attempt: 1})
+		}
+		for n, want := range []int{8, 8, 16} { // 10 calls are free; 6 more after 6 s
+			_, err := r.Update(t.Context(), fake.DemoGroup, u, targets)
+			var e *aliyun.Error
+			if (err != nil) != (n == 1) || err != nil && (!errors.Is(err, provider.ErrThrottled) || !errors.As(err, &e) || e.RetryAfter < 5*time.Second || e.RetryAfter > 6*time.Second) {
+				t.Errorf("look %d: %v", n, err)
+			}
+			if sent := r.wire.Count("DescribeInvocationResults"); sent != want {
+				t.Errorf("look %d: %d calls of DescribeInvocationResults, want %d", n, sent, want)
+			}
+			if n == 1 {
+				time.Sleep(6 * time.Second)
+			}
 		}
 	})
 }
