@@ -32,9 +32,10 @@ type machine struct {
 	// shared says that the next look is planned for all rows that share looks.
 	shared bool
 	// told says that something was learnt for which rows have waited, see tell.
-	told  bool
-	slots int       // how many calls about instances may be started now
-	next  time.Time // when there is something to do without anything having happened
+	told   bool
+	paceAt time.Time // before then the provider is not asked how many instances may be begun
+	slots  int       // how many calls about instances may be started now
+	next   time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -51,6 +52,8 @@ type env struct {
 	lookup     time.Duration // how long after that a lost call is looked for
 	backoff    func(tries int) time.Duration
 	poll       time.Duration // the longest time between two looks
+	// pace is the provider's Pace; nil if it has none.
+	pace func(u provider.Update, n int) (now int, wait time.Duration)
 }
 
 // track is what is known of a row, or of the group, while the process lives.

@@ -146,6 +146,9 @@ func New(p provider.Provider, s Store, cfg Config) (*Runner, error) {
 		limits: sane(p.Limits()), hooks: &r.cfg.Hooks, setsImage: sets, tokenTrust: cfg.TokenTrust, lookup: cfg.Lookup,
 		backoff: r.delay, poll: cfg.MaxWait,
 	}
+	if pacer, ok := p.(provider.Pacer); ok {
+		r.env.pace = pacer.Pace
+	}
 	return r, nil
 }
 

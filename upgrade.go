@@ -281,18 +281,48 @@ func (m *machine) held() bool {
 	return m.t.PauseAsked != nil || m.t.Status != StatusRunning || m.tally.undecided > 0
 }
 
-// startRows starts as many instances as may be at work at once.
+// startRows starts as many instances as may be at work at once, and as fast as the provider lets them.
 func (m *machine) startRows() {
 	if m.tally.pending == 0 || m.held() {
 		return
 	}
 	rows := m.batch(m.t.Batch)
-	limit := or(m.t.Spec.MaxInFlight, len(rows))
-	for ; m.tally.next < len(rows) && m.tally.running < limit; m.tally.next++ {
+	room := min(or(m.t.Spec.MaxInFlight, len(rows))-m.tally.running, m.tally.pending)
+	if room > 0 {
+		room = m.paced(rows, room)
+	}
+	for ; m.tally.next < len(rows) && room > 0; m.tally.next++ {
 		if i := &rows[m.tally.next]; i.Status == InstancePending {
 			m.begin(i)
+			room--
 		}
 	}
+}
+
+// paced is how many of n further instances of the batch may be begun now.
+func (m *machine) paced(rows []Instance, n int) int {
+	if m.env.pace == nil {
+		return n
+	}
+	if m.paceAt.After(m.now) {
+		m.wake(m.paceAt)
+		return 0
+	}
+	u := m.t.Spec.Update
+	for next := m.tally.next; next < len(rows); next++ {
+		if i := &rows[next]; i.Status == InstancePending {
+			if i.Update != nil {
+				u = *i.Update
+			}
+			break
+		}
+	}
+	now, wait := m.env.pace(u, n)
+	if now = max(0, min(now, n)); now < n {
+		m.paceAt = m.now.Add(min(max(wait, time.Millisecond), m.env.poll))
+		m.wake(m.paceAt)
+	}
+	return now
 }
 
 // closeBatch follows the last decision about the batch.

@@ -16,7 +16,7 @@ import (
 // is idempotent: "already there" is success. Errors wrap the sentinels of this
 // package and keep the cloud's own error reachable with [errors.As].
 //
-// Optional abilities are found by type assertion: [Inspector], [ConfigurationSetter].
+// Optional abilities are found by type assertion: [Inspector], [ConfigurationSetter], [Pacer].
 type Provider interface {
 	Reader
 	StandbyMover
@@ -209,4 +209,13 @@ type ConfigurationSetter interface {
 	// SetConfigurationImage sets the image (and, when not nil, the data disks) of the
 	// scaling configuration want.ID. Setting what is set already is success.
 	SetConfigurationImage(ctx context.Context, groupID string, want Configuration) error
+}
+
+// A Pacer knows how fast its cloud lets updates go on. It is an optional ability of a Provider: with it the Runner takes instances out of
+// service only as fast as their updates can be ordered, so that none waits in Standby, stopped perhaps, for a rate limit.
+type Pacer interface {
+	// Pace says how many of n instances may be taken out of service now for u, and, if these are not all of them, how long to wait before
+	// asking again; what it grants counts as used. It makes no call and returns at once. The Runner may leave out to ask, and what it
+	// asked for may come to nothing: the calls of the updates themselves are held to the limits in any case.
+	Pace(u Update, n int) (now int, wait time.Duration)
 }

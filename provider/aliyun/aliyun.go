@@ -73,6 +73,7 @@ var (
 	_ provider.Provider            = (*Provider)(nil)
 	_ provider.Inspector           = (*Provider)(nil)
 	_ provider.ConfigurationSetter = (*Provider)(nil)
+	_ provider.Pacer               = (*Provider)(nil)
 )
 
 // What one call takes.

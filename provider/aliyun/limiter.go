@@ -94,7 +94,12 @@ func (l *limiter) rateOf(action string) Rate {
 
 // bucket returns the action's bucket, filled up to now; nil if there is no limit. l.mu is held.
 func (l *limiter) bucket(action string, now time.Time) *bucket {
-	b := l.buckets[action]
+	return l.bucketAs(action, action, now)
+}
+
+// bucketAs is bucket under another name.
+func (l *limiter) bucketAs(name, action string, now time.Time) *bucket {
+	b := l.buckets[name]
 	if b == nil {
 		r := l.rateOf(action)
 		b = &bucket{full: r.PerSecond * l.share, burst: max(1, float64(r.Burst)*l.share), at: now, changed: now}
@@ -102,7 +107,7 @@ func (l *limiter) bucket(action string, now time.Time) *bucket {
 			b.burst = max(1, b.full)
 		}
 		b.rate, b.tokens = b.full, b.burst
-		l.buckets[action] = b
+		l.buckets[name] = b
 	}
 	if d := now.Sub(b.at).Seconds(); d > 0 {
 		b.tokens = min(b.burst, b.tokens+d*max(b.rate, 0))
@@ -159,6 +164,32 @@ func (l *limiter) take(action string, n int) (wait time.Duration, ok bool) {
 	}
 	b.spend(n, now)
 	return 0, true
+}
+
+// pace says how many of n calls of an action that come later may be prepared now: as many as the action's rate lets through in the same time. They
+// are granted in parts of the given size, or all that are left; if not all are, it says how long to wait for the next part.
+func (l *limiter) pace(action string, n, part int) (now int, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := time.Now()
+	calls, b := l.bucket(action, at), l.bucketAs("before "+action, action, at)
+	if d := calls.until.Sub(at); d > 0 {
+		return 0, d
+	}
+	if b.full < 0 {
+		return n, 0
+	}
+	b.rate = calls.rate // as the service has taught it
+	part = min(part, int(b.burst))
+	for now < n {
+		next := min(part, n-now)
+		if d := b.wait(next); d > 0 {
+			return now, d
+		}
+		b.spend(next, at)
+		now += next
+	}
+	return now, 0
 }
 
 // takeMore takes n calls that go on with what an earlier one has begun, such as further pages of a list: later calls pay for what

@@ -51,6 +51,14 @@ func (p *Provider) Update(ctx context.Context, groupID string, u provider.Update
 	return got, err
 }
 
+// Pace implements [provider.Pacer]: every image update takes a call of ReplaceSystemDisk of its own.
+func (p *Provider) Pace(u provider.Update, n int) (now int, wait time.Duration) {
+	if u.Kind != provider.ImageUpdate {
+		return n, 0
+	}
+	return p.limit.pace("ReplaceSystemDisk", n, maxStandby)
+}
+
 func checkUpdate(u provider.Update) error {
 	switch {
 	case u.Kind == provider.ImageUpdate && u.Image != nil && u.Image.ImageID != "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/fake"
 	"github.com/rollingupgrade/rollingupgrade/provider"
@@ -27,6 +28,15 @@ type broken struct {
 	protect   func(ctx context.Context, g string, ts []provider.Target, on bool) (progresses, error)
 	resume    func(ctx context.Context, g string, p []provider.Process, callID string) error
 	update    updateFunc
+	pace      func(n int) (int, time.Duration)
+}
+
+// Pace implements [provider.Pacer].
+func (b *broken) Pace(_ provider.Update, n int) (int, time.Duration) {
+	if b.pace != nil {
+		return b.pace(n)
+	}
+	return n, 0
 }
 
 func (b *broken) Group(ctx context.Context, g string) (provider.Group, error) {

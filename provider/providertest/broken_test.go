@@ -358,6 +358,21 @@ func TestBrokenProvidersFail(t *testing.T) {
 					p.Outcome = provider.Updated
 				}
 			})},
+		{name: "pace lets in more than there are", want: "pace", with: func(b *broken) {
+			b.pace = func(n int) (int, time.Duration) { return n + 1, 0 }
+		}},
+		{name: "pace does not say when", want: "pace", with: func(b *broken) {
+			b.pace = func(n int) (int, time.Duration) { return n / 2, 0 }
+		}},
+		{name: "pace never lets the last one in", want: "pace", with: func(b *broken) {
+			b.pace = func(n int) (int, time.Duration) { return n - 1, time.Minute }
+		}},
+		{name: "pace makes calls", want: "pace", with: func(b *broken) {
+			b.pace = func(n int) (int, time.Duration) {
+				_, _ = b.Cloud.EnterStandby(context.Background(), fake.DemoGroup, []provider.Target{{InstanceID: b.Cloud.InstanceIDs(fake.DemoGroup)[0], CallID: "pace"}})
+				return n, 0
+			}
+		}},
 		{name: "script never ends", want: "script/run", with: onAnswer(
 			func(u provider.Update, t provider.Target, p *provider.Progress) {
 				if u.Script != nil && p.Done {

@@ -167,7 +167,47 @@ func contextCases() []Case {
 		{Name: "context/over before the call", Run: contextOver},
 		{Name: "context/ends during the call", Run: contextEnds},
 		{Name: "concurrent calls", Run: concurrent},
+		{Name: "pace", Needs: needPacer, Run: pace},
 	}
+}
+
+func needPacer(b *Bed) string {
+	if _, ok := b.Provider.(provider.Pacer); !ok {
+		return "the provider is no Pacer"
+	}
+	return ""
+}
+
+// pace holds that a Pacer lets everybody in sooner or later, and nobody twice.
+func pace(ctx context.Context, b *Bed) error {
+	var updates []provider.Update
+	if !b.NoImages {
+		updates = append(updates, b.imageUpdate())
+	}
+	if !b.NoScripts {
+		updates = append(updates, b.scriptUpdate())
+	}
+	before := b.tally()
+	for _, u := range updates {
+		end := time.Now().Add(b.Patience)
+		for left := 10 * len(b.InstanceIDs); left > 0; {
+			now, rest := b.Provider.(provider.Pacer).Pace(u, left)
+			switch {
+			case now < 0 || now > left:
+				return fmt.Errorf("Pace of %d %s updates is %d", left, u.Kind, now)
+			case now < left && rest <= 0:
+				return fmt.Errorf("Pace of %d %s updates is %d, and does not say when to ask again: %s", left, u.Kind, now, rest)
+			case time.Now().After(end):
+				return fmt.Errorf("Pace has not let %d %s updates begin within %s", left, u.Kind, b.Patience)
+			}
+			if left -= now; left > 0 {
+				if err := wait(ctx, rest); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return b.since(before, "Pace")
 }
 
 // call is a harmless call of one method; its error joins those of single targets.
