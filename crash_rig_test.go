@@ -84,6 +84,7 @@ type rig struct {
 	inv   *invariants
 	cfg   ru.Config
 	deaf  bool // drivers are not told of saves, so that they lose saves to commands
+	pace  int  // so many updates may begin at once, and further ones 7 s later; zero is without limit
 
 	mu         sync.Mutex
 	strike     strike
@@ -280,6 +281,13 @@ func rest(ctx context.Context, d time.Duration) {
 type crashProvider struct{ p *process }
 
 func (c *crashProvider) Limits() provider.Limits { return c.p.face.Limits() }
+
+func (c *crashProvider) Pace(_ provider.Update, n int) (now int, wait time.Duration) {
+	if limit := c.p.g.pace; limit > 0 && limit < n {
+		return limit, 7 * time.Second
+	}
+	return n, 0
+}
 
 func (c *crashProvider) Group(ctx context.Context, groupID string) (provider.Group, error) {
 	return through(ctx, c.p, boundary{key: "Group", call: true}, func(ctx context.Context) (provider.Group, error) {

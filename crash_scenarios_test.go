@@ -198,6 +198,10 @@ func imageScenarios() []*scenario {
 		{name: "image, several calls for each batch", n: 6, cloud: fake.Config{ReplaceTargets: 2}, act: func(o *operator) {
 			o.lead(o.create(with(sweepSpec(false, 1), func(s *ru.Spec) { s.MinInService = -1 })))
 		}},
+		{name: "image, one after the other by the provider's pace", n: 4, pace: 1, act: func(o *operator) { o.lead(o.create(sweepSpec(false, 2))) }},
+		{name: "script, one fails while the provider's pace holds some back", n: 4, pace: 2, roughLate: true, failing: "i-0002", setup: always("i-0002"), act: func(o *operator) {
+			o.lead(o.create(with(sweepSpec(true, 1), func(s *ru.Spec) { s.MinInService = -1 })))
+		}},
 		{name: "image, started by itself", n: 3, cloud: fake.Config{AutoStartAfterReplace: true}, act: func(o *operator) { o.lead(o.create(sweepSpec(false, 2))) }},
 		{name: "script, commands cannot be found", n: 4, cloud: fake.Config{NoCommandLookup: true}, unknown: true, act: func(o *operator) { o.lead(o.create(sweepSpec(true, 2))) }},
 		{name: "script that cannot be stopped, canceled", n: 4, cloud: fake.Config{StopLetsScriptsRun: true}, roughLate: true, act: func(o *operator) {

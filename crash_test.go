@@ -30,6 +30,7 @@ type scenario struct {
 	cloud fake.Config
 	cfg   ru.Config
 	deaf  bool
+	pace  int // see [rig]
 	setup func(c *fake.Cloud)
 	// act leads the scenario from Create to its end.
 	act func(o *operator)
@@ -69,7 +70,7 @@ func (s *scenario) play(t *testing.T, at strike) (e ending) {
 			s.setup(cloud)
 		}
 		g := newRig(t, cloud, s.cfg)
-		g.strike, g.deaf = at, s.deaf
+		g.strike, g.deaf, g.pace = at, s.deaf, s.pace
 		g.inv.runTime = func(string) int64 { return int64(cloudCfg.Steps.Script) }
 		g.inv.nothing = map[string]bool{s.failing: true}
 		g.inv.begin()

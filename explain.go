@@ -115,11 +115,11 @@ func (t *Task) waits() (does, time.Time, time.Time) {
 		return does{"nothing: it has ended", "无：任务已结束"}, t.EndedAt, never
 	}
 	limit := or(t.Spec.Timeouts.Group, 10*time.Minute)
-	switch t.Stage {
-	case stageSettling:
+	switch {
+	case t.Stage == stageSettling:
 		limit = or(t.Spec.Timeouts.Settle, 10*time.Minute)
 		return does{"scaling activities of the group to end", "等待伸缩组内的伸缩活动结束"}, t.StageSince, t.StageSince.Add(limit)
-	case stageWorking:
+	case t.Stage == stageWorking, t.Stage == stageOpening && t.Opened == t.Batch:
 		return t.waitsForInstances()
 	}
 	return does{fmt.Sprintf("the cloud: %s", t.Stage), fmt.Sprintf("等待云端操作：%s", t.Stage)}, t.StageSince, t.StageSince.Add(limit)
@@ -128,7 +128,7 @@ func (t *Task) waits() (does, time.Time, time.Time) {
 // waitsForInstances says how far the batch at work is.
 func (t *Task) waitsForInstances() (does, time.Time, time.Time) {
 	steps := map[Step]int{}
-	failed, pending := 0, 0
+	failed, pending, running := 0, 0, 0
 	m := machine{t: t}
 	var until time.Time
 	for n := range t.Instances {
@@ -139,6 +139,7 @@ func (t *Task) waitsForInstances() (does, time.Time, time.Time) {
 		switch {
 		case i.Status == InstanceRunning:
 			steps[i.Step]++
+			running++
 			limit := m.stepLimit(i)
 			if i.Step == Draining {
 				limit = t.Spec.Drain
@@ -163,7 +164,15 @@ func (t *Task) waitsForInstances() (does, time.Time, time.Time) {
 		en, zh = append(en, fmt.Sprintf("%d failed and undecided", failed)), append(zh, fmt.Sprintf("%d 台失败待决定", failed))
 	}
 	if pending > 0 {
-		en, zh = append(en, fmt.Sprintf("%d not started", pending)), append(zh, fmt.Sprintf("%d 台未开始", pending))
+		why, whyZH := "", ""
+		switch limit := t.Spec.MaxInFlight; {
+		case failed > 0 || t.PauseAsked != nil:
+		case limit > 0 && running >= limit:
+			why, whyZH = fmt.Sprintf(" (MaxInFlight is %d)", limit), fmt.Sprintf("（MaxInFlight 为 %d）", limit)
+		default:
+			why, whyZH = " (as fast as the rate limits let updates go on)", "（按更新的限流速率陆续开始）"
+		}
+		en, zh = append(en, fmt.Sprintf("%d not started%s", pending, why)), append(zh, fmt.Sprintf("%d 台未开始%s", pending, whyZH))
 	}
 	return does{
 		fmt.Sprintf("batch %d of %d: %s", t.Batch, len(t.Sizes), strings.Join(en, ", ")),

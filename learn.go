@@ -1,6 +1,7 @@
 package rollingupgrade
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -22,21 +23,22 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth = 0.46                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
-	fewRows   = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
-	mostLost  = 0.05                   // no instance waits longer for a look than this share of its own time
-	manyLost  = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost = 0.05                   // the same while nothing is known of a phase, in batches of fewRows
-	fewLost   = 0.2                    // and with fewer instances less: to this power of their share of fewRows
-	soonest   = 250 * time.Millisecond // between two looks, where it is known when the end comes
-	slack     = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
-	nearly    = 0.01                   // brackets are not made narrower than this share
-	broadFrom = 1.3                    // times vary if their mean is so many times the least
-	broadN    = 5                      // and so many are known
-	hasten    = 0.1                    // the least is so much less if the first look at a batch finds all of it done
-	alike     = 1.05                   // where it is no more than so many times the least, they take the same
-	fewCalls  = 4                      // rows that need more calls to be looked at are not all looked at while nothing is known
-	alikeN    = 3                      // as soon as so many are known
+	lookWorth  = 0.46                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	fewRows    = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
+	mostLost   = 0.05                   // no instance waits longer for a look than this share of its own time
+	manyLost   = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
+	firstLost  = 0.05                   // the same while nothing is known of a phase, in batches of fewRows
+	fewLost    = 0.2                    // and with fewer instances less: to this power of their share of fewRows
+	soonest    = 250 * time.Millisecond // between two looks, where it is known when the end comes
+	slack      = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
+	nearly     = 0.01                   // brackets are not made narrower than this share
+	broadFrom  = 1.3                    // times vary if their mean is so many times the least
+	broadN     = 5                      // and so many are known
+	hasten     = 0.1                    // the least is so much less if the first look at a batch finds all of it done
+	alike      = 1.05                   // where it is no more than so many times the least, they take the same
+	fewCalls   = 4                      // rows that need more calls to be looked at are not all looked at while nothing is known,
+	scoutParts = 4                      // but some from so many parts of the batch
+	alikeN     = 3                      // as soon as so many are known
 )
 
 // learn notes how long the row's phase took, as seen by a call of that time, and that the next one begins.
@@ -63,6 +65,7 @@ func (m *machine) learn(i *Instance, next string, at time.Time) {
 		now := m.t.Learned[t.phase]
 		m.told = m.told || l.clear() && (!now.clear() || l.same() && l.Min < now.Min)
 		m.t.Learned[t.phase] = l
+		m.shared = m.shared && l.clear()
 		m.touchHead()
 	}
 	t.phase, t.since, t.guessed, t.not, t.shares = next, at, false, 0, false
@@ -98,13 +101,20 @@ func (l PhaseTime) first(waited time.Duration) time.Duration {
 // sure is when an instance is done if it takes as long as the fastest was seen to take.
 func (l PhaseTime) sure() time.Duration { return l.Min + slack + l.Min/500 }
 
-// scouts is how many of n rows are looked at for all of them while it is not known how long a phase takes: as many as one call takes. The
-// others wait for what is seen of them, though no longer than Config.MaxWait. Where a few calls take all rows, all are looked at.
-func (m *machine) scouts(n int) int {
-	if limit := m.env.limits.Update; limit > 0 && n > fewCalls*limit {
-		return limit
-	}
-	return n
+// scout reports whether the k-th of a batch's n rows is one that is looked at for all while it is not known how long a phase takes. They are as many
+// as one call takes, or a few at least, from all parts of the batch, since neighbors may be alike. The others wait for what is seen of them, though
+// no longer than Config.MaxWait. Where a few calls take all rows, all are looked at.
+func (m *machine) scout(k, n int) bool {
+	part := n / scoutParts
+	return !m.many(n) || k%part < m.scoutsOfAPart() && k < scoutParts*part
+}
+
+// scoutsOfAPart is how many of them come from each part: enough that what is known does not depend on a slow one.
+func (m *machine) scoutsOfAPart() int { return max(broadN, m.env.limits.Update/scoutParts) }
+
+// many reports whether n rows are too many to be all looked at.
+func (m *machine) many(n int) bool {
+	return m.env.limits.Update > 0 && n > fewCalls*scoutParts*m.scoutsOfAPart()
 }
 
 // tell plans the looks at those who waited for what is seen of others, once that is known or known better.
@@ -114,13 +124,17 @@ func (m *machine) tell(rows []Instance) {
 	}
 	m.told, m.shared = false, false
 	first := m.at(&rows[0])
-	for n := m.scouts(len(rows)); n < len(rows); n++ {
+	for n := range rows {
 		t := &m.mem[first+n]
 		l := m.t.Learned[t.phase]
-		if rows[n].Status != InstanceRunning || t.busy || t.phase == "" || t.not > l.Min || !l.same() {
+		if m.scout(n, len(rows)) || rows[n].Status != InstanceRunning || t.busy || t.phase == "" || t.not > l.Min || !l.same() || t.tries > 0 {
 			continue
 		}
-		if at := later(t.since, l.sure()); at.Before(t.nextAt) {
+		at := later(t.since, l.sure())
+		if at.Before(t.notBefore) {
+			at = t.notBefore
+		}
+		if at.Before(t.nextAt) {
 			t.nextAt, t.shares = at, false
 			m.due[first+n] = at.UnixNano()
 		}
@@ -152,7 +166,7 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 			m.touchHead()
 		}
 		t.nextAt, t.shares = later(t.since, l.sure()), false
-		if rows := m.batch(i.Batch); m.at(i)-m.at(&rows[0]) < m.scouts(len(rows)) {
+		if rows := m.batch(i.Batch); m.scout(m.at(i)-m.at(&rows[0]), len(rows)) {
 			t.nextAt = later(t.since, l.first(waited))
 		}
 		if soon := m.now.Add(min(p.Wait, soonest)); t.nextAt.Before(soon) {
@@ -173,16 +187,18 @@ func (m *machine) shareLooks(rows []Instance) {
 	if m.shared {
 		return
 	}
-	m.shared = true
+	m.shared, m.scouted = true, false
 	first := m.at(&rows[0])
 	all := make([]awaited, 0, len(rows))
-	waiting := map[string]int{} // rows in phases of which too little is known
+	waiting, scouts := map[string]int{}, map[string]int{} // rows in phases of which too little is known
 	for n := range rows {
-		if t := &m.mem[first+n]; rows[n].Status == InstanceRunning && t.shares && !m.t.Learned[t.phase].clear() {
+		if t := &m.mem[first+n]; rows[n].Status == InstanceRunning && t.shares && t.phase != "" && !m.t.Learned[t.phase].clear() {
 			waiting[t.phase]++
+			if m.scout(n, len(rows)) {
+				scouts[t.phase]++
+			}
 		}
 	}
-	seen := map[string]int{}
 	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take
@@ -197,18 +213,19 @@ func (m *machine) shareLooks(rows []Instance) {
 		if i.Status != InstanceRunning || !t.shares {
 			continue
 		}
-		if t.busy { // with its answer more is known
+		// With its answer more is known; and while a rate holds one back, looks at the others would take the calls that it waits for.
+		if t.busy || t.tries > 0 && errors.Is(t.last, provider.ErrThrottled) {
 			m.shared = false
 			return
 		}
 		l, known := m.t.Learned[t.phase]
 		stands := 1. // so many rows
-		if !l.clear() {
-			scouts := m.scouts(waiting[t.phase])
-			if seen[t.phase]++; seen[t.phase] > scouts {
-				continue // others are looked at for it
+		if m.many(waiting[t.phase]) && scouts[t.phase] >= m.scoutsOfAPart() {
+			if !m.scout(n, len(rows)) {
+				m.scouted = true // others are looked at for it
+				continue
 			}
-			stands = float64(waiting[t.phase]) / float64(scouts)
+			stands = float64(waiting[t.phase]) / float64(scouts[t.phase])
 		}
 		waited := m.now.Sub(t.since)
 		own := max(time.Second, whole, m.now.Sub(i.AttemptSince)) // what it takes

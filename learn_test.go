@@ -234,7 +234,7 @@ func TestS16_SharedLooks(t *testing.T) {
 	}
 }
 
-// While a call about one of them is under way nothing is planned: with its answer more is known.
+// While a call about one of them is under way, or held back by a rate, nothing is planned: with its answer more is known.
 func TestS16_SharedLooksWaitForAnswers(t *testing.T) {
 	m := learner(3, "p", time.Minute)
 	m.mem[1].busy = true
@@ -242,7 +242,12 @@ func TestS16_SharedLooksWaitForAnswers(t *testing.T) {
 	if m.shared || !m.mem[0].nextAt.IsZero() {
 		t.Errorf("planned: %v, for %s", m.shared, m.mem[0].nextAt)
 	}
-	m.mem[1].busy, m.mem[1].shares = false, false
+	m.mem[1].busy, m.mem[1].tries, m.mem[1].last = false, 1, fmt.Errorf("look: %w", provider.ErrThrottled) // it was held back
+	m.shareLooks(m.batch(1))
+	if m.shared || !m.mem[0].nextAt.IsZero() {
+		t.Errorf("while one waits for its turn: planned: %v, for %s", m.shared, m.mem[0].nextAt)
+	}
+	m.mem[1].tries, m.mem[1].shares = 0, false
 	m.shareLooks(m.batch(1))
 	if !m.shared || m.mem[0].nextAt.IsZero() || !m.mem[1].nextAt.IsZero() || m.mem[0].nextAt != m.mem[2].nextAt {
 		t.Errorf("planned: %v, for %s, %s and %s", m.shared, m.mem[0].nextAt, m.mem[1].nextAt, m.mem[2].nextAt)
@@ -287,8 +292,35 @@ func TestS16_SomeAreLookedAtForAll(t *testing.T) {
 		if early != c.early || at < c.at-c.at/50 || at > c.at+c.at/50 {
 			t.Errorf("%d rows, %v: %d are looked at, after %s; want %d, about %s", c.n, c.learned, early, at, c.early, c.at)
 		}
-		if first := m.mem[0].nextAt; !first.Before(longest) {
-			t.Errorf("%d rows, %v: not the first ones are looked at", c.n, c.learned)
+		for k := 0; k < c.n; k += c.n / 4 {
+			if !m.mem[k].nextAt.Before(longest) {
+				t.Errorf("%d rows, %v: none is looked at from row %d on", c.n, c.learned, k)
+			}
+		}
+	}
+	for left, want := range map[int]int{25: 25, 24: 424} { // of those who are looked at for all
+		m := begun(500, 100*time.Second)
+		for k := range m.mem {
+			if m.scout(k, 500) && k >= left {
+				m.t.Instances[k].Status = InstanceFailed
+			}
+		}
+		m.shareLooks(m.batch(1))
+		if early, _ := counts(m); early != want {
+			t.Errorf("%d are left to look at for all: %d are looked at, want %d", left, early, want)
+		}
+	}
+	for _, limit := range []int{0, 1, 3, 7, 100} {
+		m := begun(2003, time.Minute)
+		m.env.limits.Update = limit
+		some := 0
+		for k := range m.mem {
+			if m.scout(k, 2003) {
+				some++
+			}
+		}
+		if want := map[int]int{0: 2003, 1: 20, 3: 20, 7: 20, 100: 100}[limit]; some != want {
+			t.Errorf("with %d in a call %d are looked at for all, want %d", limit, some, want)
 		}
 	}
 }
@@ -303,15 +335,20 @@ func TestS16_WhatSomeHaveShownIsToldToAll(t *testing.T) {
 	m.mem[497].busy = true                                                  // its answer will plan it
 	m.mem[498].not = 70 * time.Second                                       // it takes longer than those that were seen
 	m.mem[499].phase, m.mem[499].since = "q", zeroHour.Add(-10*time.Second) // not yet there
+	m.mem[495].tries = 1                                                    // its last look came to nothing: it is tried again in its own time
+	m.mem[494].notBefore = zeroHour.Add(90 * time.Second)                   // as the provider says
 	check := func(when string, want time.Duration, shares bool) {
 		t.Helper()
 		m.tell(m.batch(1))
+		if r := m.mem[494]; !shares && !r.nextAt.Equal(r.notBefore) {
+			t.Errorf("%s: looked at after %s, against what the provider says", when, r.nextAt.Sub(zeroHour))
+		}
 		for _, k := range []int{100, 496} {
 			if r := m.mem[k]; r.nextAt.Sub(zeroHour) != want || r.shares != shares || m.due[k] != r.nextAt.UnixNano() {
 				t.Errorf("%s: row %d is looked at after %s (due %d, shares looks: %v), want %s", when, k, r.nextAt.Sub(zeroHour), m.due[k], r.shares, want)
 			}
 		}
-		for _, k := range []int{99, 497, 498, 499} {
+		for _, k := range []int{24, 399, 495, 497, 498, 499} {
 			if !m.mem[k].nextAt.Equal(longest) {
 				t.Errorf("%s: row %d is looked at after %s", when, k, m.mem[k].nextAt.Sub(zeroHour))
 			}
@@ -338,7 +375,8 @@ func TestS16_WhatSomeHaveShownIsToldToAll(t *testing.T) {
 
 // Those who are not looked at for all do not look half way either, where it is known within bounds how long it takes.
 func TestS16_OnlySomeLookHalfWay(t *testing.T) {
-	for k, want := range map[int]time.Duration{0: 25 * time.Second, 99: 25 * time.Second, 100: 30*time.Second + 60*time.Millisecond + 80*time.Millisecond} {
+	const half, sure = 25 * time.Second, 30*time.Second + 60*time.Millisecond + 80*time.Millisecond
+	for k, want := range map[int]time.Duration{0: half, 24: half, 25: sure, 124: sure, 125: half, 374: sure, 399: half, 400: sure, 499: sure} {
 		m := learner(500, "starting", 10*time.Second)
 		m.t.Learned = map[string]PhaseTime{"starting": {N: 5, Min: 40 * time.Second, Mean: 40 * time.Second, Not: 30 * time.Second}}
 		m.scheduleLook(&m.t.Instances[k], &provider.Progress{Phase: "starting"}, &call{op: opUpdate, at: zeroHour})

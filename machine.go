@@ -32,10 +32,14 @@ type machine struct {
 	// shared says that the next look is planned for all rows that share looks.
 	shared bool
 	// told says that something was learnt for which rows have waited, see tell.
-	told   bool
-	paceAt time.Time // before then the provider is not asked how many instances may be begun
-	slots  int       // how many calls about instances may be started now
-	next   time.Time // when there is something to do without anything having happened
+	told bool
+	// scouted says that there are rows that others are looked at for, see scout.
+	scouted bool
+	granted int       // so many instances may begin, as the provider has said
+	paceAt  time.Time // before then it is not asked again
+	stuck   time.Time // since when it has granted nothing, with nothing at work
+	slots   int       // how many calls about instances may be started now
+	next    time.Time // when there is something to do without anything having happened
 
 	dirtyHead bool
 	dirtyRows map[int]bool
@@ -76,6 +80,7 @@ type track struct {
 	refused   bool               // the way back was refused once for its state
 	checked   bool               // a look has shown it to be there since the last verdict
 	fit       bool               // it was seen to be able to go back in service
+	asPlanned time.Time          // pending: when it was last seen
 }
 
 // newMachine returns a machine for t, which it owns from now on.
@@ -97,6 +102,9 @@ func (m *machine) adopt(t *Task) {
 			continue
 		}
 		before, now := &was.Instances[j], &t.Instances[i]
+		if before.Status == InstanceRunning && now.Status == InstancePending { // it was not begun after all
+			m.granted++
+		}
 		switch {
 		case before.Attempt != now.Attempt: // tried again: nothing is known of this attempt
 		case before.Decision != now.Decision, was.Status != t.Status: // what it waited for may not matter any more
@@ -266,6 +274,7 @@ func (m *machine) instanceStatus(i *Instance, to InstanceStatus, mark Mark, by C
 		panic(fmt.Sprintf("rollingupgrade: instance %s: no transition from %s to %s", i.ID, i.Status, to))
 	}
 	from, here := i.Status, i.Batch == m.t.Batch
+	m.shared = m.shared && !m.scouted // there may be too few left to look at for the others
 	m.count(i, -1)
 	if here {
 		m.tally.add(i, -1)

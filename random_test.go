@@ -90,7 +90,7 @@ func playRandom(t *testing.T, seed uint64) *schedule {
 		cloud := l.cloud
 		s.spec = s.drawSpec(fmt.Sprint("random-", seed))
 		s.g = newRigOn(t, l, ru.Config{Hooks: s.hooks(), Parallel: 1 + s.r.IntN(6), ParallelTotal: 6})
-		s.g.deaf = s.r.IntN(2) == 0
+		s.g.deaf, s.g.pace = s.r.IntN(2) == 0, s.r.IntN(4)
 		s.g.inv.foreign = s.foreign
 		s.g.inv.nothing = map[string]bool{}
 		for _, id := range cloud.InstanceIDs(fake.DemoGroup) {

@@ -147,7 +147,15 @@ func New(p provider.Provider, s Store, cfg Config) (*Runner, error) {
 		backoff: r.delay, poll: cfg.MaxWait,
 	}
 	if pacer, ok := p.(provider.Pacer); ok {
-		r.env.pace = pacer.Pace
+		r.env.pace = func(u provider.Update, n int) (now int, wait time.Duration) {
+			defer func() {
+				if p := recover(); p != nil {
+					cfg.Logger.Error("Pace", "panic", p)
+					now, wait = n, 0
+				}
+			}()
+			return pacer.Pace(u, n)
+		}
 	}
 	return r, nil
 }

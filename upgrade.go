@@ -70,16 +70,24 @@ func (m *machine) beforePause() ([]*call, bool) {
 	return nil, false
 }
 
-// waitingIDs are the instances of the batch that have not been started.
+// waitingIDs are the instances of the batch that have not been started: all of them when it is opened, and later those that come next.
 func (m *machine) waitingIDs() []string {
+	rows := m.batch(m.t.Batch)
+	most := len(rows)
+	if m.t.Opened == m.t.Batch {
+		most = max(m.room(), or(m.env.limits.Instances, lookAhead))
+	}
 	var ids []string
-	for _, i := range m.batch(m.t.Batch) {
-		if i.Status == InstancePending {
-			ids = append(ids, i.ID)
+	for n := m.tally.next; n < len(rows) && len(ids) < most; n++ {
+		if rows[n].Status == InstancePending {
+			ids = append(ids, rows[n].ID)
 		}
 	}
 	return ids
 }
+
+// lookAhead is how many instances are looked at before the next ones of a batch begin, if the provider has no limit of its own.
+const lookAhead = 100
 
 func (m *machine) batchInfo() Batch {
 	b := Batch{Number: m.t.Batch}
@@ -126,7 +134,7 @@ func (m *machine) applyOpening(o *outcome) {
 		}
 		return
 	}
-	m.meetInstances(o.instances)
+	m.meetInstances(o.call.ids, o.instances)
 	if text := m.capacityProblem(o.group); text != "" {
 		m.t.PauseAsked = &Pause{Why: PausedByCapacity, Text: text}
 		m.touchHead()
@@ -147,18 +155,18 @@ func (m *machine) openBatch() {
 	m.event(Event{Kind: EventBatchStarted, Cause: ByPolicy, Batch: m.t.Batch, Text: fmt.Sprintf("%d instances", m.t.Sizes[m.t.Batch-1])})
 }
 
-// meetInstances compares the instances that have not begun with what the plan expects of them.
-func (m *machine) meetInstances(shown []provider.Instance) {
+// meetInstances compares instances that have not begun with what the plan expects of them.
+func (m *machine) meetInstances(ids []string, shown []provider.Instance) {
 	seen := make(map[string]*provider.Instance, len(shown))
 	for n := range shown {
 		seen[shown[n].ID] = &shown[n]
 	}
-	rows := m.batch(m.t.Batch)
-	for n := range rows {
-		i := &rows[n]
-		if i.Status != InstancePending {
+	for _, id := range ids {
+		i := m.row(id)
+		if i == nil || i.Status != InstancePending {
 			continue
 		}
+		m.track(i).asPlanned = m.now
 		s := seen[i.ID]
 		switch {
 		case s == nil:
@@ -245,7 +253,9 @@ func (m *machine) hookPause(name string, err error) {
 
 // working drives the rows of the batch and closes it when none is undecided.
 func (m *machine) working() ([]*call, bool) {
-	m.startRows()
+	if m.startRows() {
+		return nil, true
+	}
 	if calls := append(m.rowCalls(), m.failureCalls()...); len(calls) > 0 || m.inFlight() {
 		return calls, false
 	}
@@ -281,32 +291,53 @@ func (m *machine) held() bool {
 	return m.t.PauseAsked != nil || m.t.Status != StatusRunning || m.tally.undecided > 0
 }
 
-// startRows starts as many instances as may be at work at once, and as fast as the provider lets them.
-func (m *machine) startRows() {
+// startRows starts as many instances as may be at work at once, and as fast as the provider lets them. It reports true if they have to be looked at
+// first: somebody may have changed them, or the group, since the batch was opened.
+func (m *machine) startRows() (look bool) {
 	if m.tally.pending == 0 || m.held() {
-		return
+		return false
 	}
 	rows := m.batch(m.t.Batch)
-	room := min(or(m.t.Spec.MaxInFlight, len(rows))-m.tally.running, m.tally.pending)
-	if room > 0 {
-		room = m.paced(rows, room)
-	}
-	for ; m.tally.next < len(rows) && room > 0; m.tally.next++ {
-		if i := &rows[m.tally.next]; i.Status == InstancePending {
-			m.begin(i)
-			room--
+	m.askPace(rows)
+	for room := m.room(); m.tally.next < len(rows) && room > 0; m.tally.next++ {
+		i := &rows[m.tally.next]
+		if i.Status != InstancePending {
+			continue
 		}
+		if m.now.Sub(m.track(i).asPlanned) > standsFor {
+			m.stage(Upgrading, stageOpening)
+			return true
+		}
+		m.begin(i)
+		room--
+		m.granted--
 	}
+	return false
 }
 
-// paced is how many of n further instances of the batch may be begun now.
-func (m *machine) paced(rows []Instance, n int) int {
+// allowed is how many further instances of the batch MaxInFlight lets begin now.
+func (m *machine) allowed() int {
+	return min(or(m.t.Spec.MaxInFlight, m.tally.pending+m.tally.running)-m.tally.running, m.tally.pending)
+}
+
+// room is how many further instances of the batch may begin now.
+func (m *machine) room() int {
 	if m.env.pace == nil {
-		return n
+		return m.allowed()
+	}
+	return min(m.allowed(), m.granted)
+}
+
+// askPace asks the provider how many more may begin, as far as it has one to ask and it is time. One that grants nothing while nothing is at work
+// is not waited for without a limit: the calls of the update say what is the matter.
+func (m *machine) askPace(rows []Instance) {
+	n := m.allowed() - max(0, m.granted)
+	if m.env.pace == nil || n <= 0 {
+		return
 	}
 	if m.paceAt.After(m.now) {
 		m.wake(m.paceAt)
-		return 0
+		return
 	}
 	u := m.t.Spec.Update
 	for next := m.tally.next; next < len(rows); next++ {
@@ -318,11 +349,23 @@ func (m *machine) paced(rows []Instance, n int) int {
 		}
 	}
 	now, wait := m.env.pace(u, n)
-	if now = max(0, min(now, n)); now < n {
+	now = max(0, min(now, n))
+	if now > 0 || m.tally.running > 0 {
+		m.stuck = time.Time{}
+	} else {
+		wait = max(wait, soonest)
+		if m.stuck.IsZero() {
+			m.stuck = m.now
+		}
+		if m.now.Sub(m.stuck) > m.groupLimit() {
+			now, m.stuck = 1, time.Time{}
+		}
+	}
+	m.granted = max(0, m.granted) + now
+	if now < n {
 		m.paceAt = m.now.Add(min(max(wait, time.Millisecond), m.env.poll))
 		m.wake(m.paceAt)
 	}
-	return now
 }
 
 // closeBatch follows the last decision about the batch.

@@ -215,7 +215,8 @@ type ConfigurationSetter interface {
 // service only as fast as their updates can be ordered, so that none waits in Standby, stopped perhaps, for a rate limit.
 type Pacer interface {
 	// Pace says how many of n instances may be taken out of service now for u, and, if these are not all of them, how long to wait before
-	// asking again; what it grants counts as used. It makes no call and returns at once. The Runner may leave out to ask, and what it
-	// asked for may come to nothing: the calls of the updates themselves are held to the limits in any case.
+	// asking again; what it grants counts as used. It makes no call and returns at once. The Runner may leave out to ask, what it
+	// asked for may come to nothing, and where for Timeouts.Group nothing is granted and nothing at work it lets one begin all the same:
+	// the calls of the updates themselves are held to the limits in any case.
 	Pace(u Update, n int) (now int, wait time.Duration)
 }

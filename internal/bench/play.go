@@ -37,8 +37,8 @@ type row struct {
 	actions map[string]int // calls at the wire
 }
 
-// parallel is how many calls may be in flight.
-const parallel = 128
+// parallel is how many calls may be in flight: enough for the 500 calls of EnterStandby that 10,000 instances in one batch take.
+const parallel = 512
 
 const oldImage, newImage = "img-v1", "img-v2"
 
@@ -111,7 +111,7 @@ func rates() (served map[string]int, held map[string]aliyun.Rate) {
 	const each = ratePerMinute / 60.
 	return served, map[string]aliyun.Rate{
 		"*":                         {PerSecond: each, Burst: ratePerMinute},     // a batch is ordered at once
-		"DescribeInvocationResults": {PerSecond: each, Burst: ratePerMinute / 2}, // scripts end over time, and must not meet a minute without calls
+		"DescribeInvocationResults": {PerSecond: each, Burst: ratePerMinute / 8}, // scripts end over time, and must not meet a minute without calls
 	}
 }
 

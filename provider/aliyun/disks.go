@@ -196,7 +196,7 @@ func (p *Provider) readAllDisks(ctx context.Context, s *diskScan) {
 	p.disks.next = nil // from here on nobody joins
 	p.disks.mu.Unlock()
 	s.err = p.readDiskPages(ctx, s)
-	s.broken = ctx.Err() != nil
+	s.broken = over(ctx) != nil
 }
 
 // readDiskPages reads pages until everything that is wanted is found, or it has taken as many calls as one for each would.

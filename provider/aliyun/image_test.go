@@ -205,6 +205,14 @@ func TestDisksInFewCalls(t *testing.T) {
 	}
 }
 
+// A lateTimer is a context whose time may be over without its being done, as in a process that was frozen.
+type lateTimer struct {
+	context.Context
+	end time.Time
+}
+
+func (l lateTimer) Deadline() (time.Time, bool) { return l.end, true }
+
 // TestDisksAreReadOnceForAll holds that calls that come together share one reading of the region's disks, which begins after each of them, and that
 // one whose reader is interrupted is begun again by the others.
 func TestDisksAreReadOnceForAll(t *testing.T) {
@@ -212,12 +220,14 @@ func TestDisksAreReadOnceForAll(t *testing.T) {
 		name     string
 		apart    time.Duration // between the calls
 		canceled bool          // the first call is given up while it reads
+		frozen   bool          // its time is over while it reads, and its timer is late
 		pages    int           // of DescribeDisks
 	}{
 		{name: "together", pages: 2},
 		{name: "a little apart", apart: 5 * time.Millisecond, pages: 2},
 		{name: "while another one reads", apart: 60 * time.Millisecond, pages: 4},
 		{name: "the reader goes away", canceled: true, pages: 4},
+		{name: "the reader was frozen", frozen: true, pages: 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -235,15 +245,18 @@ func TestDisksAreReadOnceForAll(t *testing.T) {
 					for _, id := range ids[400*n : 400*n+90] {
 						targets = append(targets, provider.Target{InstanceID: id})
 					}
-					gone := tt.canceled && n == 0
-					if gone {
+					gone, want := n == 0 && (tt.canceled || tt.frozen), context.Canceled
+					switch {
+					case gone && tt.frozen:
+						ctx, want = lateTimer{ctx, time.Now().Add(60 * time.Millisecond)}, context.DeadlineExceeded
+					case gone:
 						time.AfterFunc(100*time.Millisecond, cancel)
 					}
 					wait.Go(func() {
 						got, err := r.Update(ctx, "asg-big", imageUpdate(fake.DemoNewImage), targets)
 						if gone {
-							if !errors.Is(err, context.Canceled) {
-								t.Errorf("the canceled call answers %v", err)
+							if !errors.Is(err, want) {
+								t.Errorf("the call that was given up answers %v", err)
 							}
 							return
 						}

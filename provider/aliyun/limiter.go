@@ -61,6 +61,7 @@ type bucket struct {
 	changed    time.Time // when rate was
 	sent       []sent    // of the last window, the oldest first
 	count      int       // their calls
+	promised   time.Time // pace: when the first of those who wait gets a part, even if others have been served meanwhile who needed less
 }
 
 // sent are calls that went out together.
@@ -183,8 +184,15 @@ func (l *limiter) pace(action string, n, part int) (now int, wait time.Duration)
 	part = min(part, int(b.burst))
 	for now < n {
 		next := min(part, n-now)
-		if d := b.wait(next); d > 0 {
+		d, due := b.wait(next), !b.promised.IsZero() && !at.Before(b.promised)
+		if d > 0 && !due {
+			if b.promised.IsZero() {
+				b.promised = at.Add(d)
+			}
 			return now, d
+		}
+		if due {
+			b.promised = time.Time{}
 		}
 		b.spend(next, at)
 		now += next

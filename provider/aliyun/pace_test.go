@@ -1,6 +1,7 @@
 package aliyun_test
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +57,50 @@ func TestPace(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestPaceIsFair holds that those who ask for a few do not keep one waiting who asks for many: each asker has its turn.
+func TestPaceIsFair(t *testing.T) {
+	for _, c := range []struct {
+		askers, n int
+		rest      time.Duration // until the next batch
+	}{{1, 5, time.Millisecond}, {30, 19, time.Minute}, {120, 5, time.Minute}} {
+		synctest.Test(t, func(t *testing.T) {
+			r, err := newRig(fake.Config{}, openapi.Config{}, 1, replacing(aliyun.Rate{PerSecond: 5, Burst: 50}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			image, end := imageUpdate(fake.DemoNewImage), time.Now().Add(2*time.Hour)
+			granted := make([]int, c.askers+1)
+			var wait sync.WaitGroup
+			ask := func(k, n int, rest time.Duration) {
+				time.Sleep(time.Duration(k) * 173 * time.Millisecond)
+				for left := n; time.Now().Before(end); {
+					now, again := r.Pace(image, left)
+					granted[k] += now
+					if left -= now; left == 0 {
+						left, again = n, rest
+					}
+					time.Sleep(max(again, time.Millisecond))
+				}
+			}
+			for k := range c.askers {
+				wait.Go(func() { ask(k+1, c.n, c.rest) })
+			}
+			wait.Go(func() { ask(0, 100000, 0) })
+			wait.Wait()
+			all := 0
+			for _, n := range granted {
+				all += n
+			}
+			if fair := all / len(granted); granted[0] < fair*2/3 {
+				t.Errorf("%d askers of %d: of %d the one that asks for many got %d, its share is %d", c.askers, c.n, all, granted[0], fair)
+			}
+			if most := 2*3600*5 + 100; all > most {
+				t.Errorf("%d were granted, the rate makes %d", all, most)
+			}
 		})
 	}
 }
