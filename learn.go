@@ -23,12 +23,14 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth  = 0.46                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	lookWorth  = 0.41                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
 	fewRows    = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
-	mostLost   = 0.05                   // no instance waits longer for a look than this share of its own time
+	mostLost   = 0.05                   // no instance waits longer for a look than this share of its own time,
+	mostFew    = 0.2                    // and with fewer instances less: to this power of their share of fewRows
 	manyLost   = 7                      // how much more of it may be lost while all are at work: the batch takes as long as the last ones
-	firstLost  = 0.05                   // the same while nothing is known of a phase, in batches of fewRows
-	fewLost    = 0.2                    // and with fewer instances less: to this power of their share of fewRows
+	firstLost  = 0.025                  // the same while nothing is known of a phase, in the only batch, of fewRows,
+	firstFew   = 0.1                    // with fewer instances less: to this power of their share of fewRows,
+	firstMore  = 0.2                    // and more where more batches profit: to this power of their number
 	soonest    = 250 * time.Millisecond // between two looks, where it is known when the end comes
 	slack      = 60 * time.Millisecond  // a look takes its time, and the pages of its answer are not of one moment
 	nearly     = 0.01                   // brackets are not made narrower than this share
@@ -199,15 +201,15 @@ func (m *machine) shareLooks(rows []Instance) {
 			}
 		}
 	}
-	latest, earliest := m.now.Add(m.env.poll), m.now.Add(min(time.Second, m.env.poll))
+	latest, earliest := m.env.poll, m.env.poll // from now on
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take
 	for _, l := range m.t.Learned {
 		whole += l.Mean
 	}
 	small := min(1, float64(len(rows))/fewRows)
-	early := firstLost * math.Pow(small, fewLost)
-	tail := mostLost / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running-1)/float64(len(rows)+9))
+	early := firstLost * math.Pow(small, firstFew) * math.Pow(float64(len(m.t.Sizes)), firstMore)
+	tail := mostLost * math.Pow(small, mostFew) / math.Sqrt(float64(max(1, len(m.t.Learned)))) * (1 + manyLost*float64(m.tally.running-1)/float64(len(rows)+9))
 	for n := range rows {
 		i, t := &rows[n], &m.mem[first+n]
 		if i.Status != InstanceRunning || !t.shares {
@@ -236,17 +238,14 @@ func (m *machine) shareLooks(rows []Instance) {
 			lost, residual = tail, max(time.Second, l.Mean-waited, waited*2/5)
 			from = max(0, l.least()-waited)
 		case known: // others took so long
-			if at := later(t.since, l.Min+slack); at.After(m.now) && at.Before(latest) {
-				latest = at
+			if after := later(t.since, l.Min+slack).Sub(m.now); after > 0 {
+				latest = min(latest, after)
 			}
 		}
-		if at := m.now.Add(from + time.Duration(lost*float64(own))); at.Before(latest) {
-			latest = at
-		}
-		if t.notBefore.After(earliest) {
-			earliest = t.notBefore
-		}
-		all = append(all, awaited{i: i, t: t, from: from, weight: stands / residual.Seconds() / own.Seconds() / 2})
+		advised := t.notBefore.Sub(m.now)
+		latest = min(latest, max(advised, from+time.Duration(lost*float64(own))))
+		earliest = min(earliest, advised)
+		all = append(all, awaited{i: i, t: t, from: from, advised: advised, weight: stands / residual.Seconds() / own.Seconds() / 2})
 	}
 	if len(all) == 0 {
 		return
@@ -255,37 +254,36 @@ func (m *machine) shareLooks(rows []Instance) {
 	if limit := m.env.limits.Update; limit > 0 {
 		worth *= math.Ceil(float64(len(all)) / float64(limit))
 	}
-	at := m.now
-	for lo, hi := time.Duration(0), latest.Sub(m.now); hi-lo > 50*time.Millisecond; {
+	var after time.Duration
+	for lo, hi := time.Duration(0), latest; hi-lo > 50*time.Millisecond; {
 		half := lo + (hi-lo)/2
 		if lostBy(all, half) < worth {
 			lo = half
 		} else {
 			hi = half
 		}
-		at = m.now.Add(hi)
+		after = hi
 	}
-	if at.Before(earliest) {
-		at = earliest
-	}
+	after = max(after, earliest, min(time.Second, m.env.poll))
 	for _, a := range all {
-		a.t.nextAt = at
-		m.due[m.at(a.i)] = at.UnixNano()
+		a.t.nextAt = m.now.Add(max(after, a.advised)) // unless the next look at the others takes it along
+		m.due[m.at(a.i)] = a.t.nextAt.UnixNano()
 	}
 }
 
 // An awaited instance is one that shares looks.
 type awaited struct {
-	i      *Instance
-	t      *track
-	from   time.Duration // it may come to an end from then on
-	weight float64       // of the square of the seconds after that, in what is lost
+	i       *Instance
+	t       *track
+	from    time.Duration // it may come to an end from then on
+	advised time.Duration // and a look at it is worth it
+	weight  float64       // of the square of the seconds after from, in what is lost
 }
 
-// lostBy is the time that will have been lost unseen by a look after d, as a share of each instance's own time.
+// lostBy is the time lost unseen that a look after d would end, as a share of each instance's own time.
 func lostBy(all []awaited, d time.Duration) (lost float64) {
 	for _, a := range all {
-		if open := d - a.from; open > 0 {
+		if open := d - a.from; open > 0 && d >= a.advised {
 			lost += a.weight * open.Seconds() * open.Seconds()
 		}
 	}

@@ -3,7 +3,10 @@ package aliyun_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -381,4 +384,117 @@ func TestS17_OrdersThatDoNotShow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLooksReadWhatCanHaveChanged holds that a look reads no disks while all that it is about are Stopping, and no instances while all wait for disks
+// that are not in use yet, and that it meets what has come to an end or has gone meanwhile.
+func TestLooksReadWhatCanHaveChanged(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		phase string // of the first look that comes after
+		spoil func(r *rig)
+		class error
+	}{
+		{name: "undisturbed"},
+		{name: "released while it stops", phase: "stopping", spoil: func(r *rig) { r.cloud.Release("i-0002") }, class: provider.ErrNotFound},
+		{name: "released while its disk is replaced", phase: "replacing", spoil: func(r *rig) { r.cloud.Release("i-0002") }, class: provider.ErrNotFound},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				steps := fake.Steps{Stop: 30 * time.Second, Replace: time.Minute, Start: 30 * time.Second}
+				r := mustRig(t, fake.Config{Steps: steps}, openapi.Config{}, 2)
+				r.cloud.SetBehavior("i-0001", fake.Behavior{StopTakes: 20 * time.Second})
+				in := []provider.Target{{InstanceID: "i-0001", CallID: "enter"}, {InstanceID: "i-0002", CallID: "enter"}}
+				if _, err := r.EnterStandby(t.Context(), fake.DemoGroup, in); err != nil {
+					t.Fatal(err)
+				}
+				reads, left := map[string]string{}, map[string]provider.Target{} // reads by the phases before and after
+				for _, id := range []string{"i-0001", "i-0002"} {
+					left[id] = provider.Target{InstanceID: id}
+				}
+				var ended error
+				send := func(targets ...provider.Target) (phases string) {
+					got, err := r.Update(t.Context(), fake.DemoGroup, imageUpdate(fake.DemoNewImage), targets)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for n, p := range got {
+						target := targets[n]
+						if p.Err != nil || p.Done {
+							delete(left, target.InstanceID)
+							ended = errors.Join(ended, p.Err)
+							phases += " ended"
+							continue
+						}
+						if target.State, target.CallID = p.State, ""; p.Act {
+							target.CallID = "call-" + phaseOf(t, p.State)
+						}
+						left[target.InstanceID] = target
+						phases += " " + phaseOf(t, p.State)
+					}
+					return phases
+				}
+				for range 200 {
+					var looks []provider.Target
+					before := ""
+					for _, id := range []string{"i-0001", "i-0002"} {
+						if target, there := left[id]; there && target.CallID != "" {
+							send(target)
+						}
+						if target, there := left[id]; there {
+							looks = append(looks, target)
+							before += phaseOf(t, target.State) + " "
+						}
+					}
+					if len(looks) == 0 {
+						break
+					}
+					if tt.spoil != nil && strings.Contains(before, tt.phase) {
+						tt.spoil(r)
+						tt.spoil = nil
+					}
+					instances, disks := r.wire.Count("DescribeInstances"), r.wire.Count("DescribeDisks")
+					after := send(looks...)
+					reads[before+">"+after] = fmt.Sprintf("%d instances %d disks", r.wire.Count("DescribeInstances")-instances, r.wire.Count("DescribeDisks")-disks)
+					time.Sleep(time.Second)
+				}
+				if len(left) > 0 || !errors.Is(ended, tt.class) {
+					t.Fatalf("%d are left, ended with %v, want %v", len(left), ended, tt.class)
+				}
+				if tt.class != nil {
+					return
+				}
+				want := map[string]string{
+					"  > stop stop":                             "1 instances 2 disks",
+					"stopping stopping > stopping stopping":     "1 instances 0 disks",
+					"stopping stopping > replace stopping":      "1 instances 1 disks",
+					"replacing stopping > replacing stopping":   "1 instances 1 disks",
+					"replacing stopping > replacing replace":    "1 instances 1 disks",
+					"replacing replacing > replacing replacing": "0 instances 1 disks",
+					"replacing replacing > start replacing":     "1 instances 1 disks",
+					"starting replacing > starting replacing":   "1 instances 1 disks",
+					"starting replacing > starting start":       "1 instances 1 disks",
+					"starting starting > starting starting":     "1 instances 0 disks",
+					"starting starting > ended starting":        "1 instances 0 disks",
+					"starting > starting":                       "1 instances 0 disks",
+					"starting > ended":                          "1 instances 0 disks",
+				}
+				if diff := cmp.Diff(want, reads); diff != "" {
+					t.Errorf("readings (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// phaseOf is the phase that a state names.
+func phaseOf(t *testing.T, state json.RawMessage) string {
+	t.Helper()
+	var s struct{ Phase string }
+	if len(state) > 0 {
+		if err := json.Unmarshal(state, &s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.Phase
 }

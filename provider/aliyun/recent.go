@@ -14,8 +14,8 @@ import (
 
 // How long what was read counts as known.
 const (
-	justNow = 5 * time.Second  // the state of an instance, for the call that acts on it next; one call at most
-	lately  = 10 * time.Minute // an image, and what feeds a group: they concern all instances of a batch
+	justNow = 5 * time.Second // the state of an instance, for the call that acts on it next; one call at most
+	lately  = time.Hour       // an image, and what feeds a group: they concern all instances of a batch
 )
 
 // recent keeps for a moment what was read, so that the call that acts on it right after need not read it again. A call that may
@@ -38,6 +38,9 @@ type seenView struct {
 	coming   bool // its new disk exists, and is not attached to it
 	at       time.Time
 }
+
+// replacing reports whether a disk that was read shows that its replacement is open.
+func (v seenView) replacing() bool { return v.coming || v.disked && !v.disk.inUse }
 
 type seenState struct {
 	state provider.Lifecycle

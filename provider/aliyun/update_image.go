@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aliyun/alibaba-cloud-sdk-go/services/ecs"
@@ -65,7 +66,6 @@ func (p *Provider) updateImage(ctx context.Context, groupID, imageID string, tar
 // read reads the targets' states, instances and disks, and answers for those that have none.
 func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]imageTarget, error) {
 	all := make([]imageTarget, 0, len(targets))
-	var wanted []diskQuery
 	for _, t := range targets {
 		saved, err := readState(t)
 		if err != nil {
@@ -73,37 +73,33 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 			continue
 		}
 		all = append(all, imageTarget{Target: t, saved: saved})
-		if saved.starts() && t.CallID == "" {
-			continue
-		}
-		q := diskQuery{instanceID: t.InstanceID}
-		if id := firstOf(saved.NewDisk, saved.OldDisk); id != "" { // if it is another one it is asked for by instance
-			q.known = []string{id}
-		}
-		wanted = append(wanted, q)
 	}
-	if err := j.look(ctx, all, wanted); err != nil {
+	if err := j.look(ctx, all); err != nil {
 		return nil, err
 	}
 	there := all[:0]
 	for _, t := range all {
 		v := j.looked[t.InstanceID]
-		if v.instance == nil {
+		switch {
+		case v.instance != nil:
+			t.view = viewOf(v.instance)
+		case v.replacing(): // which is done to nothing but a Stopped instance
+			t.view = instanceView{Instance: provider.Instance{ID: t.InstanceID, Power: provider.Stopped}}
+		default:
 			j.answers.fail(t.InstanceID, ofInstance(t.InstanceID, provider.ErrNotFound))
 			continue
 		}
-		t.view = viewOf(v.instance)
 		there = append(there, t)
 	}
 	all = there
 	for n := range all {
 		t := &all[n]
-		d, ok := j.looked[t.InstanceID].disk, j.looked[t.InstanceID].disked
-		t.view.disk = d
+		v := j.looked[t.InstanceID]
+		t.view.disk = v.disk
 		// Between the release of the old disk and the making of the new one there may be none.
-		t.view.DiskReplacing = !ok || !d.inUse || j.looked[t.InstanceID].coming
-		ours := d.imageID == j.imageID || d.ID == t.saved.NewDisk
-		if replaced := ok && t.saved.OldDisk != "" && d.ID != t.saved.OldDisk; replaced && ours {
+		t.view.DiskReplacing = !v.disked || v.replacing()
+		ours := v.disk.imageID == j.imageID || v.disk.ID == t.saved.NewDisk
+		if replaced := v.disked && t.saved.OldDisk != "" && v.disk.ID != t.saved.OldDisk; replaced && ours {
 			// The instance shows its image late, and may be locked until the replacement is over.
 			t.view.DiskReplacing = t.view.DiskReplacing || t.view.ImageID != j.imageID || len(t.view.Locks) > 0
 		}
@@ -115,8 +111,17 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 // instance is Stopped again, and need not be read any more.
 func (s progressState) starts() bool { return s.Phase == phaseStarting && s.NewDisk != "" && !s.Undo }
 
-// look reads instances and their disks. For the call that acts right after a look, what that has shown is enough.
-func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQuery) error {
+// stops reports whether the instance was told to stop: its disk cannot be replaced before it is Stopped, and need not be read as long as
+// it is Stopping.
+func (s progressState) stops() bool { return s.Phase == phaseStopping && s.OldDisk != "" }
+
+// replaces reports whether the replacement was accepted: the instance need not be read as long as the new disk, which the service has named, is
+// not in use.
+func (s progressState) replaces() bool { return s.Phase == phaseReplacing && s.NewDisk != "" }
+
+// look reads instances and their disks. For the call that acts right after a look, what that has shown is enough. Where all are only waited for,
+// what shows that it goes on is read first, and the rest only where it does not.
+func (j *imageJob) look(ctx context.Context, all []imageTarget) error {
 	ids, targets := make([]string, len(all)), make([]provider.Target, len(all))
 	for n, t := range all {
 		ids[n], targets[n] = t.InstanceID, t.Target
@@ -127,28 +132,106 @@ func (j *imageJob) look(ctx context.Context, all []imageTarget, wanted []diskQue
 			return nil
 		}
 	}
-	var found map[string]*ecs.Instance
-	var disks map[string]diskView
-	err := together(func() (err error) {
-		found, err = j.describe(ctx, ids)
+	var first, then imageReading
+	for _, t := range all { // one call takes all of them, so that it need not be made only if nobody needs it
+		if t.CallID != "" || !t.saved.replaces() {
+			first.instances = ids
+		}
+		if t.CallID != "" || !t.saved.starts() {
+			then.disks = append(then.disks, t.diskQuery())
+		}
+	}
+	for _, t := range all {
+		if t.CallID != "" || !t.saved.starts() && !t.saved.stops() {
+			first.disks, then.disks = then.disks, nil
+			break
+		}
+	}
+	if err := first.read(ctx, j.Provider); err != nil {
 		return err
-	}, func() (err error) {
-		disks, err = j.systemDisks(ctx, wanted)
-		return err
-	})
-	if err != nil {
+	}
+	if first.instances == nil {
+		for _, t := range all {
+			if v := first.view(t); !v.replacing() {
+				then.instances = append(then.instances, t.InstanceID)
+			}
+		}
+	}
+	then.disks = slices.DeleteFunc(then.disks, func(q diskQuery) bool { return first.stopping(q.instanceID) })
+	if err := then.read(ctx, j.Provider); err != nil {
 		return err
 	}
 	j.looked = make(map[string]seenView, len(ids))
 	for _, t := range all {
-		d, ok := disks[t.InstanceID]
-		if !ok && t.saved.starts() && t.CallID == "" {
-			d, ok = diskView{Disk: provider.Disk{ID: t.saved.NewDisk}, instanceID: t.InstanceID, imageID: j.imageID, inUse: true}, true
+		v, more := first.view(t), then.view(t)
+		if !v.disked {
+			v.disk, v.disked = more.disk, more.disked
 		}
-		_, coming := disks[t.saved.NewDisk] // made, and not yet in its place
-		j.looked[t.InstanceID] = seenView{instance: found[t.InstanceID], disk: d, disked: ok, coming: coming}
+		if v.instance == nil {
+			v.instance = more.instance
+		}
+		v.coming = v.coming || more.coming
+		if unread := t.saved.starts() || t.saved.stops() && first.stopping(t.InstanceID); !v.disked && unread && t.CallID == "" {
+			v.disk, v.disked = t.saved.disk(t.InstanceID, j.imageID), true
+		}
+		j.looked[t.InstanceID] = v
 	}
 	return nil
+}
+
+// disk is the disk that needs no reading.
+func (s progressState) disk(instanceID, imageID string) diskView {
+	d := diskView{Disk: provider.Disk{ID: s.OldDisk, SizeGiB: s.SizeGiB, Encrypted: s.Encrypted, KMSKeyID: s.KMSKeyID}, instanceID: instanceID, inUse: true}
+	if s.starts() {
+		d.ID, d.imageID = s.NewDisk, imageID
+	}
+	return d
+}
+
+// An imageReading reads instances and disks at the same time.
+type imageReading struct {
+	instances []string
+	disks     []diskQuery
+
+	found  map[string]*ecs.Instance
+	system map[string]diskView
+}
+
+func (r *imageReading) read(ctx context.Context, p *Provider) error {
+	return together(func() (err error) {
+		if len(r.instances) > 0 {
+			r.found, err = p.describe(ctx, r.instances)
+		}
+		return err
+	}, func() (err error) {
+		if len(r.disks) > 0 {
+			r.system, err = p.systemDisks(ctx, r.disks)
+		}
+		return err
+	})
+}
+
+// view is what the reading has shown of a target.
+func (r *imageReading) view(t imageTarget) (v seenView) {
+	v.instance = r.found[t.InstanceID]
+	v.disk, v.disked = r.system[t.InstanceID]
+	_, v.coming = r.system[t.saved.NewDisk] // made, and not yet in its place
+	return v
+}
+
+// stopping reports whether the reading has shown the instance Stopping.
+func (r *imageReading) stopping(id string) bool {
+	i := r.found[id]
+	return i != nil && i.Status == string(provider.Stopping)
+}
+
+// diskQuery asks for the target's disk: if it is another one than the one that is known it is asked for by instance.
+func (t imageTarget) diskQuery() diskQuery {
+	q := diskQuery{instanceID: t.InstanceID}
+	if id := firstOf(t.saved.NewDisk, t.saved.OldDisk); id != "" {
+		q.known = []string{id}
+	}
+	return q
 }
 
 func viewOf(i *ecs.Instance) instanceView {
