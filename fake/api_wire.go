@@ -69,6 +69,21 @@ func (v View) Members(groupID string) []InstanceView {
 	return v.c.views(groupID, nil)
 }
 
+// MembersPage returns the members of a group from one number on and up to another, without copying the others.
+func (v View) MembersPage(groupID string, from, to int) []InstanceView {
+	g := v.c.groups[groupID]
+	if g == nil {
+		return nil
+	}
+	to = min(to, len(g.members))
+	from = min(max(from, 0), to)
+	out := make([]InstanceView, 0, to-from)
+	for _, i := range g.members[from:to] {
+		out = append(out, v.c.viewInstance(i))
+	}
+	return out
+}
+
 // Instances returns those among ids that exist, in the order of ids; without ids all that there are, in the order in
 // which they were made.
 func (v View) Instances(ids ...string) []InstanceView {

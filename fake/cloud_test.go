@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/rollingupgrade/rollingupgrade/fake"
 	"github.com/rollingupgrade/rollingupgrade/provider"
 )
@@ -296,4 +299,19 @@ func TestCallLogIsTheSameEveryTime(t *testing.T) {
 			t.Fatalf("another log:\n%s\nwant:\n%s", got, want)
 		}
 	}
+}
+
+func TestMembersPage(t *testing.T) {
+	c := fake.Demo(fake.Config{}, 7)
+	c.Look(func(v fake.View) {
+		all := v.Members(fake.DemoGroup)
+		for _, p := range []struct{ from, to, first, last int }{{0, 3, 0, 3}, {3, 6, 3, 6}, {6, 9, 6, 7}, {7, 9, 7, 7}, {9, 12, 7, 7}, {-2, 2, 0, 2}} {
+			if diff := cmp.Diff(all[p.first:p.last], v.MembersPage(fake.DemoGroup, p.from, p.to), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("members %d to %d (-want +got):\n%s", p.from, p.to, diff)
+			}
+		}
+		if got := v.MembersPage("asg-none", 0, 5); len(got) > 0 {
+			t.Errorf("a group that does not exist has %v", got)
+		}
+	})
 }

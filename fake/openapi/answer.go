@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/rollingupgrade/rollingupgrade/fake"
 )
@@ -68,11 +71,74 @@ func (c *call) body(answer obj) []byte {
 	for k, v := range answer {
 		full[k] = v
 	}
-	b, err := json.Marshal(full)
+	b, err := appendJSON(make([]byte, 0, 1024), full)
 	if err != nil {
 		panic(fmt.Sprintf("openapi: %s: %v", c.name, err))
 	}
 	return b
+}
+
+// appendJSON appends what json.Marshal makes of v, which takes three times as long for the maps that answers are made of.
+func appendJSON(b []byte, v any) (_ []byte, err error) {
+	switch v := v.(type) {
+	case obj:
+		if v == nil {
+			return append(b, "null"...), nil
+		}
+		var few [40]string
+		keys := few[:0]
+		for k := range v {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		b = append(b, '{')
+		for n, k := range keys {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendText(b, k), ':')
+			if b, err = appendJSON(b, v[k]); err != nil {
+				return nil, err
+			}
+		}
+		return append(b, '}'), nil
+	case []obj:
+		if v == nil {
+			return append(b, "null"...), nil
+		}
+		b = append(b, '[')
+		for n, item := range v {
+			if n > 0 {
+				b = append(b, ',')
+			}
+			if b, err = appendJSON(b, item); err != nil {
+				return nil, err
+			}
+		}
+		return append(b, ']'), nil
+	case string:
+		return appendText(b, v), nil
+	case bool:
+		return strconv.AppendBool(b, v), nil
+	case int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	}
+	if text := reflect.ValueOf(v); text.Kind() == reflect.String && text.NumMethod() == 0 { // it has no form of its own
+		return appendText(b, text.String()), nil
+	}
+	plain, err := json.Marshal(v)
+	return append(b, plain...), err
+}
+
+// appendText appends a text in quotes.
+func appendText(b []byte, s string) []byte {
+	for n := range len(s) {
+		if c := s[n]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			quoted, _ := json.Marshal(s) // a text has no error
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 func (c *call) head(w http.ResponseWriter, status, length int) {

@@ -112,25 +112,32 @@ func describeScalingInstances(c *call) (obj, error) {
 	types := append(c.list("CreationTypes"), nonEmpty(c.str("CreationType"))...)
 	var answer obj
 	err := c.h.api.Read(c.ctx, c.name, groupID, ids, func(v fake.View) error {
-		var all []fake.InstanceView
-		if groupID == "" || len(ids) > 0 {
-			all = v.Instances(ids...)
-		} else {
-			all = v.Members(groupID)
-		}
 		groups := make(map[string]fake.GroupView)
 		for _, g := range v.Groups() {
 			groups[g.ID] = g
 		}
-		all = slices.DeleteFunc(all, func(i fake.InstanceView) bool {
-			g := groups[i.GroupID]
-			return i.GroupID == "" || groupID != "" && i.GroupID != groupID ||
-				len(states) > 0 && !slices.Contains(states, string(i.Lifecycle)) ||
-				len(types) > 0 && !slices.Contains(types, creationType(i)) ||
-				c.str("HealthStatus") != "" && c.str("HealthStatus") != healthStatus(i) ||
-				c.str("ScalingConfigurationId") != "" && c.str("ScalingConfigurationId") != g.ConfigurationID
-		})
-		page, head, err := byNumber(c, all, pages{size: 10, most: c.h.cfg.MembersPage})
+		var page []fake.InstanceView
+		var head obj
+		var err error
+		size := pages{size: 10, most: c.h.cfg.MembersPage}
+		if whole := groupID != "" && len(ids)+len(states)+len(types) == 0 && c.str("HealthStatus")+c.str("ScalingConfigurationId") == ""; whole {
+			var from, to int
+			from, to, head, err = numbered(c, groups[groupID].Total, size)
+			page = v.MembersPage(groupID, from, to)
+		} else {
+			all := v.Instances(ids...)
+			if groupID != "" && len(ids) == 0 {
+				all = v.Members(groupID)
+			}
+			page, head, err = byNumber(c, slices.DeleteFunc(all, func(i fake.InstanceView) bool {
+				g := groups[i.GroupID]
+				return i.GroupID == "" || groupID != "" && i.GroupID != groupID ||
+					len(states) > 0 && !slices.Contains(states, string(i.Lifecycle)) ||
+					len(types) > 0 && !slices.Contains(types, creationType(i)) ||
+					c.str("HealthStatus") != "" && c.str("HealthStatus") != healthStatus(i) ||
+					c.str("ScalingConfigurationId") != "" && c.str("ScalingConfigurationId") != g.ConfigurationID
+			}), size)
+		}
 		answer = head.with("ScalingInstances", "ScalingInstance", each(page, func(i fake.InstanceView) obj {
 			g := groups[i.GroupID]
 			o := obj{

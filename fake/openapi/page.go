@@ -19,18 +19,24 @@ type pages struct {
 
 // byNumber cuts the page out of all that PageNumber and PageSize ask for.
 func byNumber[T any](c *call, all []T, p pages) (page []T, head obj, err error) {
+	from, to, head, err := numbered(c, len(all), p)
+	return all[from:to], head, err
+}
+
+// numbered says which part of a list of so many PageNumber and PageSize ask for.
+func numbered(c *call, total int, p pages) (from, to int, head obj, err error) {
 	if p.badSize == "" {
 		p.badSize = "InvalidParameter"
 	}
 	number, size := c.num("PageNumber", 1), c.num("PageSize", p.size)
 	if size < 1 || size > p.most {
-		return nil, nil, c.refuse(p.badSize, 400, "PageSize %d, 1 to %d are allowed", size, p.most)
+		return 0, 0, nil, c.refuse(p.badSize, 400, "PageSize %d, 1 to %d are allowed", size, p.most)
 	}
 	if number < 1 {
-		return nil, nil, c.refuse(strings.Replace(p.badSize, "PageSize", "PageNumber", 1), 400, "PageNumber %d", number)
+		return 0, 0, nil, c.refuse(strings.Replace(p.badSize, "PageSize", "PageNumber", 1), 400, "PageNumber %d", number)
 	}
-	from := min((number-1)*size, len(all))
-	return all[from:min(from+size, len(all))], obj{"PageNumber": number, "PageSize": size, "TotalCount": len(all)}, nil
+	from = min((number-1)*size, total)
+	return from, min(from+size, total), obj{"PageNumber": number, "PageSize": size, "TotalCount": total}, nil
 }
 
 // byToken cuts out the page that MaxResults and NextToken ask for, or PageNumber and PageSize where a call gives neither.

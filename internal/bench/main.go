@@ -98,7 +98,7 @@ func measureAll(t *testing.T, o options) ([]row, error) {
 			fmt.Fprintf(os.Stderr, "\r%s %d of %d ", what, played.Add(1), len(all))
 		}
 	}
-	memory := debug.SetGCPercent(400) // the stand-in makes much garbage, and nobody measures it here
+	memory := debug.SetGCPercent(1000) // the stand-in makes much garbage, and nobody measures it here
 	t.Run("play", func(t *testing.T) {
 		for n, s := range slices.Backward(all) { // the large ones first
 			t.Run(s.name(), func(t *testing.T) {
