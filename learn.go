@@ -23,7 +23,7 @@ type PhaseTime struct {
 // How waiting is learnt. Looks cost calls, and instances that have come to an end unseen are out of service for nothing: the constants say
 // what one is worth in terms of the other.
 const (
-	lookWorth  = 0.41                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
+	lookWorth  = 0.47                   // the time lost unseen, as a share of each instance's own time and summed up, for which a look is worth its call
 	fewRows    = 100                    // with fewer instances a look is worth its call for as much less, so that each one loses as little
 	mostLost   = 0.05                   // no instance waits longer for a look than this share of its own time,
 	mostFew    = 0.2                    // and with fewer instances less: to this power of their share of fewRows
@@ -201,7 +201,7 @@ func (m *machine) shareLooks(rows []Instance) {
 			}
 		}
 	}
-	latest, earliest := m.env.poll, m.env.poll // from now on
+	latest, earliest := m.env.poll, m.env.poll // from now on; what is planned anew and again comes at the same time
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take
 	for _, l := range m.t.Learned {
@@ -220,6 +220,9 @@ func (m *machine) shareLooks(rows []Instance) {
 			m.shared = false
 			return
 		}
+		if !t.nextAt.After(m.now) { // its look is due
+			continue
+		}
 		l, known := m.t.Learned[t.phase]
 		stands := 1. // so many rows
 		if m.many(waiting[t.phase]) && scouts[t.phase] >= m.scoutsOfAPart() {
@@ -231,19 +234,19 @@ func (m *machine) shareLooks(rows []Instance) {
 		}
 		waited := m.now.Sub(t.since)
 		own := max(time.Second, whole, m.now.Sub(i.AttemptSince)) // what it takes
-		var from time.Duration                                    // when it may come to an end, from now on
+		from := t.not - waited                                    // when it may have come to an end, from now on: after the last look at it
 		lost, residual := early/stands, max(time.Second, waited)
 		switch {
 		case l.broad():
 			lost, residual = tail, max(time.Second, l.Mean-waited, waited*2/5)
-			from = max(0, l.least()-waited)
+			from = max(from, l.least()-waited)
 		case known: // others took so long
 			if after := later(t.since, l.Min+slack).Sub(m.now); after > 0 {
 				latest = min(latest, after)
 			}
 		}
-		advised := t.notBefore.Sub(m.now)
-		latest = min(latest, max(advised, from+time.Duration(lost*float64(own))))
+		advised := max(t.notBefore.Sub(m.now), min(time.Second, m.env.poll)+t.not-waited)
+		latest = min(latest, max(advised, min(m.env.poll+t.not-waited, from+time.Duration(lost*float64(own)))))
 		earliest = min(earliest, advised)
 		all = append(all, awaited{i: i, t: t, from: from, advised: advised, weight: stands / residual.Seconds() / own.Seconds() / 2})
 	}
@@ -264,7 +267,7 @@ func (m *machine) shareLooks(rows []Instance) {
 		}
 		after = hi
 	}
-	after = max(after, earliest, min(time.Second, m.env.poll))
+	after = max(after, earliest)
 	for _, a := range all {
 		a.t.nextAt = m.now.Add(max(after, a.advised)) // unless the next look at the others takes it along
 		m.due[m.at(a.i)] = a.t.nextAt.UnixNano()

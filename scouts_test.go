@@ -151,3 +151,27 @@ func TestS4_S16_AKindWithoutPhases(t *testing.T) {
 		}
 	})
 }
+
+// Where instances begin one after the other, as the provider lets them, those at work are looked at all the same.
+func TestS16_LooksWhileOthersBegin(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const n = 300
+		b, _ := paceBed(t, n, func(_, n int) (int, time.Duration) { return min(1, n), 500 * time.Millisecond })
+		takes := map[string]time.Duration{}
+		for k := range n {
+			id := fmt.Sprintf("i-%04d", k+1)
+			takes[id] = time.Duration(20+(k*37)%100) * time.Second
+			b.cloud.SetBehavior(id, fake.Behavior{Scripts: []fake.ScriptResult{{Takes: takes[id]}}})
+		}
+		task := b.runTo(b.create(scriptSpec(1, everything, func(s *ru.Spec) { s.Update.Script.Timeout = time.Hour })), ru.StatusSucceeded)
+		var lost, most time.Duration
+		for _, i := range task.Instances {
+			late := i.EndedAt.Sub(i.StartedAt) - takes[i.ID]
+			lost, most = lost+late, max(most, late)
+		}
+		if lost/n > 20*time.Second || most > 40*time.Second {
+			t.Errorf("instances are out of service for %s longer than their scripts take, up to %s", lost/n, most)
+		}
+		t.Logf("%s longer, up to %s", lost/n, most)
+	})
+}

@@ -75,7 +75,7 @@ func (m *machine) waitingIDs() []string {
 	rows := m.batch(m.t.Batch)
 	most := len(rows)
 	if m.t.Opened == m.t.Batch {
-		most = max(m.room(), or(m.env.limits.Instances, lookAhead))
+		most = max(m.room(), lookAhead)
 	}
 	var ids []string
 	for n := m.tally.next; n < len(rows) && len(ids) < most; n++ {
@@ -86,8 +86,8 @@ func (m *machine) waitingIDs() []string {
 	return ids
 }
 
-// lookAhead is how many instances are looked at before the next ones of a batch begin, if the provider has no limit of its own.
-const lookAhead = 100
+// lookAhead is how many instances are looked at at least before the next ones of a batch begin: as many as take no more calls than one does.
+const lookAhead = 20
 
 func (m *machine) batchInfo() Batch {
 	b := Batch{Number: m.t.Batch}
@@ -166,7 +166,7 @@ func (m *machine) meetInstances(ids []string, shown []provider.Instance) {
 		if i == nil || i.Status != InstancePending {
 			continue
 		}
-		m.track(i).asPlanned = m.now
+		m.track(i).asPlanned = m.now // not when it was asked for: a look that has to wait for its rate would be begun again and again
 		s := seen[i.ID]
 		switch {
 		case s == nil:
@@ -363,7 +363,7 @@ func (m *machine) askPace(rows []Instance) {
 	}
 	m.granted = max(0, m.granted) + now
 	if now < n {
-		m.paceAt = m.now.Add(min(max(wait, time.Millisecond), m.env.poll))
+		m.paceAt = m.now.Add(min(max(or(max(0, wait), soonest), 10*time.Millisecond), m.env.poll))
 		m.wake(m.paceAt)
 	}
 }

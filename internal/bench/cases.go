@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/rollingupgrade/rollingupgrade/fake"
@@ -81,8 +83,38 @@ func (d durations) own(kind string) time.Duration {
 	return sum + latencies.Write + d.stop + latencies.Replace + d.replace + latencies.Write + d.start
 }
 
-// bound is the least time that a task can take, from what was drawn, the parallelism and the rates alone.
+// beforeReplace is the part of own that comes before the call of ReplaceSystemDisk.
+func (d durations) beforeReplace() time.Duration { return latencies.Standby + latencies.Write + d.stop }
+
+// bound is the least time that a task can take, from what was drawn, the parallelism and the rates alone: for each batch the largest of what its
+// slowest instance takes by itself, its calls over their rate, and the time of its calls over the parallelism.
 func bound(s scenario, all []durations, sizes []int, parallel int) time.Duration {
+	return least(s, all, sizes, parallel, func([]durations) time.Duration { return 0 })
+}
+
+// reachable is a bound that also knows that an instance whose call has to wait for its rate takes its own time after that: of the calls that every
+// instance needs for itself a minute takes so many, and no order lets all who take long go first.
+func reachable(s scenario, all []durations, sizes []int, parallel int) time.Duration {
+	return least(s, all, sizes, parallel, func(batch []durations) (most time.Duration) {
+		if s.Kind == "script" { // a call takes many
+			return 0
+		}
+		begin := batch[0].beforeReplace()
+		rest := make([]time.Duration, len(batch)) // of own
+		for n, d := range batch {
+			begin = min(begin, d.beforeReplace())
+			rest[n] = d.own(s.Kind) - d.beforeReplace()
+		}
+		slices.SortFunc(rest, func(a, b time.Duration) int { return cmp.Compare(b, a) })
+		for n, d := range rest { // of the n+1 that take longest after it one goes in this minute or later
+			most = max(most, begin+time.Duration(n/ratePerMinute)*time.Minute+d)
+		}
+		return most
+	})
+}
+
+// least sums up the batches; more is a further bound for one.
+func least(s scenario, all []durations, sizes []int, parallel int, more func(batch []durations) time.Duration) time.Duration {
 	// The group: read it, suspend, see that no activity is in progress, list the members; at the end set the image, resume.
 	sum := 3*latencies.Read + 2*latencies.Write
 	if s.Kind == "image" {
@@ -90,11 +122,12 @@ func bound(s scenario, all []durations, sizes []int, parallel int) time.Duration
 	}
 	next := 0
 	for _, size := range sizes {
-		var slowest time.Duration
-		for _, d := range all[next : next+size] {
+		batch := all[next : next+size]
+		next += size
+		slowest := more(batch)
+		for _, d := range batch {
 			slowest = max(slowest, d.own(s.Kind))
 		}
-		next += size
 		moves := chunks(size, 20)
 		calls := map[string]struct {
 			n    int

@@ -111,6 +111,9 @@ func (p *Provider) askMore(ctx context.Context, action string, n int) error {
 	if err := over(ctx); err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
+	if n <= 0 {
+		return nil
+	}
 	if wait, ok := p.limit.takeMore(action, n); !ok {
 		return held(action, wait)
 	}

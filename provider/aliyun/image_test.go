@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -449,7 +451,7 @@ func TestLooksReadWhatCanHaveChanged(t *testing.T) {
 					if len(looks) == 0 {
 						break
 					}
-					if tt.spoil != nil && strings.Contains(before, tt.phase) {
+					if tt.spoil != nil && before == tt.phase+" "+tt.phase+" " {
 						tt.spoil(r)
 						tt.spoil = nil
 					}
@@ -497,4 +499,33 @@ func phaseOf(t *testing.T, state json.RawMessage) string {
 		}
 	}
 	return s.Phase
+}
+
+// A disk that nobody has does not show that an instance is there whose replacement was under way.
+func TestS19_ReleasedWhileItsDiskIsReplaced(t *testing.T) {
+	for name, others := range map[string][]provider.Target{"alone": nil, "with others": {{InstanceID: "i-0001"}}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				left := `{"RequestId":"x","Disks":{"Disk":[{"DiskId":"d-left","InstanceId":"","Status":"Available","Type":"system","ImageId":"img"}]}}`
+				r, err := newRig(fake.Config{}, openapi.Config{}, 2, func(cfg *aliyun.Config) {
+					next := cfg.Transport
+					cfg.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+						if q := r.URL.Query(); q.Get("Action") == "DescribeDisks" && q.Get("DiskIds") == `["d-left"]` {
+							return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Request: r, Body: io.NopCloser(strings.NewReader(left))}, nil
+						}
+						return next.RoundTrip(r)
+					})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.cloud.Release("i-0002")
+				gone := provider.Target{InstanceID: "i-0002", State: json.RawMessage(`{"phase":"replacing","old_disk":"d-old","new_disk":"d-left"}`)}
+				got, err := r.Update(t.Context(), fake.DemoGroup, imageUpdate(fake.DemoNewImage), append([]provider.Target{gone}, others...))
+				if err != nil || !errors.Is(got[0].Err, provider.ErrNotFound) {
+					t.Errorf("%+v, %v, want ErrNotFound", got, err)
+				}
+			})
+		})
+	}
 }

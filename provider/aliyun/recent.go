@@ -14,8 +14,9 @@ import (
 
 // How long what was read counts as known.
 const (
-	justNow = 5 * time.Second // the state of an instance, for the call that acts on it next; one call at most
-	lately  = time.Hour       // an image, and what feeds a group: they concern all instances of a batch
+	justNow = 5 * time.Second  // the state of an instance, for the call that acts on it next; one call at most
+	lately  = 10 * time.Minute // an image: it concerns all instances of a batch
+	inTask  = time.Hour        // what feeds a group, within an attempt
 )
 
 // recent keeps for a moment what was read, so that the call that acts on it right after need not read it again. A call that may
@@ -36,6 +37,7 @@ type seenView struct {
 	disk     diskView
 	disked   bool
 	coming   bool // its new disk exists, and is not attached to it
+	unread   bool // the instance was not asked for: its disk shows that it is there, and Stopped
 	at       time.Time
 }
 
@@ -73,7 +75,7 @@ func (r *recent) sweep(now time.Time) {
 	drop(r.views, now, justNow, func(v seenView) time.Time { return v.at })
 	drop(r.states, now, justNow, func(v seenState) time.Time { return v.at })
 	drop(r.images, now, lately, func(v seenImage) time.Time { return v.at })
-	drop(r.sources, now, lately, func(v seenSource) time.Time { return v.at })
+	drop(r.sources, now, inTask, func(v seenSource) time.Time { return v.at })
 }
 
 func drop[V any](m map[string]V, now time.Time, age time.Duration, at func(V) time.Time) {
@@ -175,7 +177,7 @@ func (p *Provider) recentSource(ctx context.Context, groupID string, after time.
 	p.recent.mu.Lock()
 	have, ok := p.recent.sources[groupID]
 	p.recent.mu.Unlock()
-	if ok && time.Since(have.at) <= lately && !have.at.Before(after) {
+	if ok && time.Since(have.at) <= inTask && !have.at.Before(after) {
 		return have.source, nil
 	}
 	return once(ctx, p, "source "+groupID, func() (source, error) { return p.sourceOf(ctx, groupID) })

@@ -83,7 +83,7 @@ func (j *imageJob) read(ctx context.Context, targets []provider.Target) ([]image
 		switch {
 		case v.instance != nil:
 			t.view = viewOf(v.instance)
-		case v.replacing(): // which is done to nothing but a Stopped instance
+		case v.unread: // disks are replaced of nothing but Stopped instances
 			t.view = instanceView{Instance: provider.Instance{ID: t.InstanceID, Power: provider.Stopped}}
 		default:
 			j.answers.fail(t.InstanceID, ofInstance(t.InstanceID, provider.ErrNotFound))
@@ -152,7 +152,7 @@ func (j *imageJob) look(ctx context.Context, all []imageTarget) error {
 	}
 	if first.instances == nil {
 		for _, t := range all {
-			if v := first.view(t); !v.replacing() {
+			if v := first.view(t); !v.disked || v.disk.inUse { // over, or to be explained by the instance: it may have gone
 				then.instances = append(then.instances, t.InstanceID)
 			}
 		}
@@ -171,6 +171,7 @@ func (j *imageJob) look(ctx context.Context, all []imageTarget) error {
 			v.instance = more.instance
 		}
 		v.coming = v.coming || more.coming
+		v.unread = first.instances == nil && !slices.Contains(then.instances, t.InstanceID)
 		if unread := t.saved.starts() || t.saved.stops() && first.stopping(t.InstanceID); !v.disked && unread && t.CallID == "" {
 			v.disk, v.disked = t.saved.disk(t.InstanceID, j.imageID), true
 		}
