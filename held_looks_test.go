@@ -80,3 +80,58 @@ func TestS16_LooksThatAreHeldBackHaveTheirTurn(t *testing.T) {
 		}
 	})
 }
+
+// A troubled provider fails looks at one instance for a time.
+type troubled struct {
+	fake.Face
+	mu    sync.Mutex
+	from  time.Time
+	until time.Time
+	looks int // at all
+	bad   int
+}
+
+func (r *troubled) Update(ctx context.Context, group string, u provider.Update, targets []provider.Target) ([]provider.Progress, error) {
+	got, err := r.Face.Update(ctx, group, u, targets)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looks++
+	for n, p := range got {
+		if p.InstanceID == "i-0001" && targets[n].CallID == "" && time.Now().After(r.from) && time.Now().Before(r.until) {
+			r.bad++
+			got[n] = provider.Progress{InstanceID: p.InstanceID, State: targets[n].State, Err: provider.ErrTransient}
+		}
+	}
+	return got, err
+}
+
+// One instance that cannot be looked at is tried again in its own time, and the others are not looked at more often because of it.
+func TestS16_OneThatCannotBeLookedAt(t *testing.T) {
+	var mu sync.Mutex
+	looks := map[bool]int{}
+	t.Run("looks", func(t *testing.T) {
+		for _, trouble := range []bool{false, true} {
+			bubbled(t, fmt.Sprint(trouble), func(t *testing.T) {
+				const n = 200
+				b, r := demoBed(t, n), &troubled{}
+				for k := range n {
+					b.cloud.SetBehavior(fmt.Sprintf("i-%04d", k+1), fake.Behavior{Scripts: []fake.ScriptResult{{Takes: time.Duration(60+k*37%600) * time.Second}}})
+				}
+				b.use(func(f fake.Face) provider.Provider { r.Face = f; return r }, ru.Config{})
+				if trouble {
+					r.from, r.until = time.Now().Add(time.Minute), time.Now().Add(6*time.Minute)
+				}
+				b.runTo(b.create(scriptSpec(1, everything, func(s *ru.Spec) { s.Update.Script.Timeout, s.Timeouts.Update = time.Hour, 2*time.Hour })), ru.StatusSucceeded)
+				mu.Lock()
+				looks[trouble] = r.looks
+				mu.Unlock()
+				if r.bad > 30 || trouble && r.bad < 3 {
+					t.Errorf("%d looks failed in five minutes", r.bad)
+				}
+			})
+		}
+	})
+	if looks[true] > looks[false]+40 {
+		t.Errorf("%d calls of Update, %d when one cannot be looked at", looks[false], looks[true])
+	}
+}

@@ -153,6 +153,9 @@ func (m *machine) scheduleLook(i *Instance, p *provider.Progress, c *call) {
 	if unknown {
 		t.since, t.guessed = or(i.ActedAt, i.StepSince), i.ActedAt.IsZero()
 	}
+	if t.since.IsZero() { // an update without phases, whose beginning another process has seen
+		t.since, t.guessed = at, true
+	}
 	if p.Act {
 		t.nextAt, t.shares = m.now, false
 		return
@@ -220,7 +223,7 @@ func (m *machine) shareLooks(rows []Instance) {
 			m.shared = false
 			return
 		}
-		if !t.nextAt.After(m.now) { // its look is due
+		if !t.nextAt.After(m.now) || t.tries > 0 { // its look is due, or is tried again in its own time
 			continue
 		}
 		l, known := m.t.Learned[t.phase]

@@ -288,6 +288,29 @@ func TestS16_SharedLooksPlannedAnewAndAgain(t *testing.T) {
 	}
 }
 
+// One that could not be looked at is tried again in its own time, and nobody else is looked at sooner because of it.
+func TestS16_SharedLooksLeaveOutWhatIsTriedAgain(t *testing.T) {
+	m := learner(100, "p", 40*time.Second)
+	m.shareLooks(m.batch(1))
+	planned := m.mem[6].nextAt
+	again := zeroHour.Add(20 * time.Second)
+	m.mem[5].not, m.mem[5].tries, m.mem[5].nextAt, m.shared = 10*time.Second, 3, again, false
+	m.shareLooks(m.batch(1))
+	if at := m.mem[5].nextAt; !at.Equal(again) || m.mem[6].nextAt.Before(planned) {
+		t.Errorf("tried again after %s, the others are looked at after %s", at.Sub(zeroHour), m.mem[6].nextAt.Sub(zeroHour))
+	}
+}
+
+// An update without phases counts from the first answer, where another process has begun it.
+func TestS4_S16_NoPhaseAfterATakeOver(t *testing.T) {
+	m := learner(1, "", 0)
+	m.mem[0] = track{}
+	m.scheduleLook(&m.t.Instances[0], &provider.Progress{}, &call{op: opUpdate, id: "acts", at: zeroHour})
+	if r := m.mem[0]; !r.since.Equal(zeroHour) || r.not != 0 {
+		t.Errorf("it counts from %s, not over after %s", r.since, r.not)
+	}
+}
+
 // One whose look is due, to stop its script say, is not put off to the next look at all.
 func TestS23_LooksThatAreDueAreNotPutOff(t *testing.T) {
 	m := learner(100, "p", 20*time.Second)

@@ -118,6 +118,10 @@ func TestPromises(t *testing.T) {
 		{scenario{"image", 100, 10, "heavy"}, 1.05, 20, 1.10},
 		{scenario{"image", 100, 100, "heavy"}, 1.05, 90, 1.10},
 		{scenario{"script", 100, 1, "heavy"}, 1.10, 5, 1.10},
+		{scenario{"image", 100, 1, "fixed"}, 1.10, 5, 1.05},
+		{scenario{"image", 1000, 1, "heavy"}, 1.10, 5, 1.10},
+		{scenario{"image", 10000, 1, "fixed"}, 1.10, 3, 1.05}, // of what is reachable
+		{scenario{"script", 10000, 1, "fixed"}, 1.10, 0.5, 1.05},
 	} {
 		t.Run(p.name(), func(t *testing.T) {
 			t.Parallel()
@@ -129,9 +133,15 @@ func TestPromises(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if r.Ratio > p.ratio || r.Calls > p.calls || r.OutOfService > p.out || r.Ratio < 1 || r.OutOfService < 1 {
+				if ratio := r.Makespan / r.Reachable; ratio > p.ratio || r.Calls > p.calls || r.OutOfService > p.out || ratio < 1 || r.OutOfService < 1 {
 					t.Errorf("makespan %.3f of the bound (at most %.2f), %.2f calls an instance (%.2f), %.3f out of service (%.2f)",
-						r.Ratio, p.ratio, r.Calls, p.calls, r.OutOfService, p.out)
+						ratio, p.ratio, r.Calls, p.calls, r.OutOfService, p.out)
+				}
+				if most := 12*int64(p.Batches) + r.moments; r.Saves > most {
+					t.Errorf("%d saves, at most %d: 12 a batch and one for each of %d moments in which something changed", r.Saves, most, r.moments)
+				}
+				if p.N < 10000 && r.Reachable > r.Bound {
+					t.Errorf("the bound is %.1f s, and what is reachable %.1f s", r.Bound, r.Reachable)
 				}
 			})
 		})
@@ -149,7 +159,7 @@ func TestBoundIsALowerOne(t *testing.T) {
 				if s.N > 10 {
 					continue
 				}
-				if r, err := play(t.Context(), s, seed); err != nil || r.Ratio < 1 {
+				if r, err := play(t.Context(), s, seed); err != nil || r.Ratio < 1 || r.Reachable < r.Bound || r.Makespan < r.Reachable {
 					t.Errorf("%s, seed %d: ratio %.4f, %v", s.name(), seed, r.Ratio, err)
 				}
 			}

@@ -93,7 +93,7 @@ func bound(s scenario, all []durations, sizes []int, parallel int) time.Duration
 }
 
 // reachable is a bound that also knows that an instance whose call has to wait for its rate takes its own time after that: of the calls that every
-// instance needs for itself a minute takes so many, and no order lets all who take long go first.
+// instance needs for itself so many go in a minute, wherever that begins, and no order lets all who take long go first.
 func reachable(s scenario, all []durations, sizes []int, parallel int) time.Duration {
 	return least(s, all, sizes, parallel, func(batch []durations) (most time.Duration) {
 		if s.Kind == "script" { // a call takes many

@@ -36,6 +36,7 @@ type row struct {
 	Heap         int64   `json:"live_heap_bytes"`
 
 	actions map[string]int // calls at the wire
+	moments int64          // at which something was saved
 }
 
 // parallel is how many calls may be in flight: enough for the 500 calls of EnterStandby that 10,000 instances in one batch take.
@@ -161,7 +162,7 @@ func play(ctx context.Context, s scenario, seed uint64) (row, error) {
 		Case: s.name(), Kind: s.Kind, N: s.N, Batches: s.Batches, Latency: s.Latency,
 		Makespan: took.Seconds(), Bound: bound.Seconds(), Ratio: took.Seconds() / bound.Seconds(), Reachable: reachable.Seconds(),
 		Calls: float64(calls.Load()) / float64(s.N), OutOfService: outOfService(s, cloud, all),
-		Saves: store.saves, Bytes: store.bytes, actions: actions,
+		Saves: store.saves, Bytes: store.bytes, actions: actions, moments: store.moments,
 	}
 	if n := throttled.Load(); n > 0 {
 		return r, fmt.Errorf("%s: %d calls were throttled", s.name(), n)
@@ -191,12 +192,16 @@ func outOfService(s scenario, cloud *fake.Cloud, all []durations) float64 {
 // counted counts what is saved in a store.
 type counted struct {
 	*ru.MemoryStore
-	saves, bytes int64
+	saves, bytes, moments int64
+	last                  time.Time
 }
 
 // Save implements [ru.Store].
 func (c *counted) Save(ctx context.Context, change ru.Change) error {
 	c.saves++
+	if now := time.Now(); !now.Equal(c.last) {
+		c.moments, c.last = c.moments+1, now
+	}
 	c.add(change.Head)
 	for _, r := range change.Rows {
 		c.add(r)
