@@ -204,7 +204,6 @@ func (m *machine) shareLooks(rows []Instance) {
 			}
 		}
 	}
-	latest, earliest := m.env.poll, m.env.poll // from now on; what is planned anew and again comes at the same time
 	// What is lost adds up over the phases of an update.
 	var whole time.Duration // what an instance is expected to take
 	for _, l := range m.t.Learned {
@@ -239,6 +238,7 @@ func (m *machine) shareLooks(rows []Instance) {
 		own := max(time.Second, whole, m.now.Sub(i.AttemptSince)) // what it takes
 		from := t.not - waited                                    // when it may have come to an end, from now on: after the last look at it
 		lost, residual := early/stands, max(time.Second, waited)
+		latest := m.env.poll + t.not - waited // from now on; what is planned anew and again comes at the same time
 		switch {
 		case l.broad():
 			lost, residual = tail, max(time.Second, l.Mean-waited, waited*2/5)
@@ -249,16 +249,35 @@ func (m *machine) shareLooks(rows []Instance) {
 			}
 		}
 		advised := max(t.notBefore.Sub(m.now), min(time.Second, m.env.poll)+t.not-waited)
-		latest = min(latest, max(advised, min(m.env.poll+t.not-waited, from+time.Duration(lost*float64(own)))))
-		earliest = min(earliest, advised)
-		all = append(all, awaited{i: i, t: t, from: from, advised: advised, weight: stands / residual.Seconds() / own.Seconds() / 2})
+		latest = max(advised, min(latest, from+time.Duration(lost*float64(own))))
+		all = append(all, awaited{
+			i: i, t: t, from: from, advised: advised, latest: latest, clear: l.clear(), weight: stands / residual.Seconds() / own.Seconds() / 2,
+		})
 	}
-	if len(all) == 0 {
+	worth, limit := lookWorth*math.Pow(small, 1.3), or(m.env.limits.Update, len(rows))
+	if len(all) <= limit { // one call takes all
+		m.planLook(all, worth)
 		return
 	}
-	worth := lookWorth * math.Pow(small, 1.3)
-	if limit := m.env.limits.Update; limit > 0 {
-		worth *= math.Ceil(float64(len(all)) / float64(limit))
+	// Those of whose phases too little is known are looked at at short intervals: the others do not go along.
+	var known, unknown []awaited
+	for _, a := range all {
+		if a.clear {
+			known = append(known, a)
+		} else {
+			unknown = append(unknown, a)
+		}
+	}
+	for _, some := range [][]awaited{known, unknown} {
+		m.planLook(some, worth*math.Ceil(float64(len(some))/float64(limit)))
+	}
+}
+
+// planLook plans the next look at all of some instances, worth so much.
+func (m *machine) planLook(all []awaited, worth float64) {
+	latest, earliest := m.env.poll, m.env.poll
+	for n := range all {
+		latest, earliest = min(latest, all[n].latest), min(earliest, all[n].advised)
 	}
 	var after time.Duration
 	for lo, hi := time.Duration(0), latest; hi-lo > 50*time.Millisecond; {
@@ -271,9 +290,10 @@ func (m *machine) shareLooks(rows []Instance) {
 		after = hi
 	}
 	after = max(after, earliest)
-	for _, a := range all {
-		a.t.nextAt = m.now.Add(max(after, a.advised)) // unless the next look at the others takes it along
-		m.due[m.at(a.i)] = a.t.nextAt.UnixNano()
+	for n := range all {
+		t := all[n].t
+		t.nextAt = m.now.Add(max(after, all[n].advised)) // unless the next look at the others takes it along
+		m.due[m.at(all[n].i)] = t.nextAt.UnixNano()
 	}
 }
 
@@ -283,6 +303,8 @@ type awaited struct {
 	t       *track
 	from    time.Duration // it may come to an end from then on
 	advised time.Duration // and a look at it is worth it
+	latest  time.Duration // it is to be looked at
+	clear   bool          // it is known how long its phase takes
 	weight  float64       // of the square of the seconds after from, in what is lost
 }
 

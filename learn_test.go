@@ -288,6 +288,23 @@ func TestS16_SharedLooksPlannedAnewAndAgain(t *testing.T) {
 	}
 }
 
+// In batches that many calls take, those of whose phase too little is known are looked at at their own short intervals; where one call takes all, all
+// go along.
+func TestS16_OthersDoNotGoAlong(t *testing.T) {
+	for n, together := range map[int]bool{100: true, 1000: false} {
+		m := learner(n, "p", 20*time.Second)
+		m.t.Learned = map[string]PhaseTime{"p": {N: 100, Min: 10 * time.Second, Mean: time.Minute}}
+		for k := range n / 10 {
+			m.mem[k].phase = "q"
+		}
+		m.shareLooks(m.batch(1))
+		first, last := m.mem[0].nextAt.Sub(zeroHour), m.mem[n-1].nextAt.Sub(zeroHour)
+		if first != 1500*time.Millisecond || together != (last == first) || !together && (last < 4*time.Second || m.mem[n/10].nextAt.Sub(zeroHour) != last) {
+			t.Errorf("%d rows: unknown ones are looked at after %s, others after %s", n, first, last)
+		}
+	}
+}
+
 // One that could not be looked at is tried again in its own time, and nobody else is looked at sooner because of it.
 func TestS16_SharedLooksLeaveOutWhatIsTriedAgain(t *testing.T) {
 	m := learner(100, "p", 40*time.Second)
