@@ -16,8 +16,15 @@ func (s shout) MarshalText() ([]byte, error) { return []byte(s + "!"), nil }
 // Answers are what json.Marshal makes of them.
 func TestAnswersAreJSON(t *testing.T) {
 	for _, v := range []any{
-		obj{}, obj(nil), []obj{}, []obj(nil), []obj{{"a": 1}, {}, nil}, "", "plain", "<a&b> \"q\" \\ \n \x7f 批次 \xff \u2028", word("two words"), word("ä"), shout("hey"),
-		true, -7, int64(1) << 60, 1.5, math.MaxFloat32, nil, []string{"a", "ü"}, []string(nil), time.Minute, time.Unix(0, 0).UTC(), json.RawMessage(`{"x": [1, 2]}`),
+		obj{},
+		obj(nil),
+		[]obj{},
+		[]obj(nil),
+		[]obj{{"a": 1}, {}, nil},
+		"", "plain", "<a&b> \"q\" \\ \n \x7f 批次 \xff \u2028", word("two words"), word("ä"), shout("hey"),
+		true, -7, int64(1) << 60, 1.5, math.MaxFloat32, nil,
+		[]string{"a", "ü"},
+		[]string(nil), time.Minute, time.Unix(0, 0).UTC(), json.RawMessage(`{"x": [1, 2]}`),
 		obj{"b": obj{"z": word("w"), "y": []obj{{"k": nil}}}, "a": []word{"x"}, "é\"": map[string]int{"n": 1}, "B": uint8(3)},
 	} {
 		want, err := json.Marshal(v)
