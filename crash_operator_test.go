@@ -79,6 +79,7 @@ func within(p *process, f func()) bool {
 
 // asClerk calls f with the Runner of the operator's own process until it is not struck.
 func (o *operator) asClerk(f func(r *ru.Runner) error) error {
+	var last error
 	for range 100 {
 		o.mu.Lock()
 		if o.clerk == nil || o.clerk.dead.Load() {
@@ -90,6 +91,7 @@ func (o *operator) asClerk(f func(r *ru.Runner) error) error {
 		if !within(p, func() { err = f(p.r) }) {
 			continue
 		}
+		last = err
 		if errors.Is(err, errStore) || errors.Is(err, errLost) || err != nil && strings.Contains(err.Error(), errCut.Error()) {
 			continue // the operator tries again
 		}
@@ -99,7 +101,7 @@ func (o *operator) asClerk(f func(r *ru.Runner) error) error {
 		}
 		return err
 	}
-	return errors.New("100 tries in vain")
+	return fmt.Errorf("100 tries in vain: %w", last)
 }
 
 // must fails the test if a command of the scenario is refused.
