@@ -37,7 +37,7 @@ func run(ctx context.Context, s *screen) error {
 	cloud.SetBehavior("i-0008", fake.Behavior{FailReplaces: 1})
 
 	// A Runner needs a cloud and a store. With a durable store, tasks outlive the process.
-	runner, err := ru.New(cloud, ru.NewMemoryStore(), ru.Config{MaxWait: 100 * time.Millisecond})
+	runner, err := ru.New(cloud, ru.NewMemoryStore(), ru.Config{MaxWait: 100 * time.Millisecond, Poll: 100 * time.Millisecond})
 	if err != nil {
 		return err
 	}
